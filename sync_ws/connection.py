@@ -1,0 +1,234 @@
+"""One client's connection on the server: simple-websocket's ``Server``, on a channel of our own.
+
+Why so: simple-websocket brings the opening handshake and the face that its users know (``send``, ``receive``,
+``close``, ``connected``, ``subprotocol``).  Its reader thread is replaced through its own hook, ``thread_class``, by
+none at all: the connection's one thread reads inline, and everything after the 101 is the channel's.
+
+Threading: as in ``peer``.  Heartbeats are answered in whatever thread reads; the ``heartbeat`` event is emitted by
+the connection's own thread, in order with everything else.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from contextlib import AbstractContextManager
+from typing import Any, Callable, Sequence
+
+import simple_websocket
+from wsproto.events import AcceptConnection
+from wsproto.events import Request as HandshakeRequest
+from wsproto.extensions import Extension
+
+from .channel import Channel, Limits
+from .deflate import Deflate, ServerDeflate
+from .errors import CloseCode, ConnectionClosed, Reason
+from .frames import Message, Opcode
+from .peer import Peer
+from .request import Request
+from .timing import Deadline
+from .transport import transport_for
+from .writer import Data
+
+__all__ = ["Connection"]
+
+# what of the request is passed on to the handshake; everything in it has been checked
+_HANDSHAKE_HEADERS = (
+    "Host", "Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Protocol",
+)  # fmt: skip
+MAX_NOTES = 64  # heartbeats noted for an application that does not get round to hearing of them
+
+
+class _NoThread:
+    """What ``thread_class`` makes: nothing. Reading is inline."""
+
+    name = ""
+
+    def __init__(self, target: Callable[[], None]) -> None:
+        """Nothing will run ``target``."""
+
+    def start(self) -> None:
+        """There is nothing to start."""
+
+
+class Connection(Peer, simple_websocket.Server):  # type: ignore[misc]
+    """A conversation with one client.  Made by the server; the handler gets it.
+
+    ``name``: from the query, None without one.  ``request``: the opening handshake's request.  ``subprotocol``: the one
+    agreed on, or None.  ``identity``: what the ``authenticate`` hook returned.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        request: Request,
+        *,
+        name: str | None = None,
+        identity: Any = None,
+        subprotocols: Sequence[str] = (),
+        compression: bool = False,
+        limits: Limits | None = None,
+        deadline: Deadline | None = None,
+        early: bytes = b"",
+        on_heart_beat: Callable[[Connection, str], None] | None = None,
+        on_end: Callable[[Connection, Reason], object] | None = None,
+    ) -> None:
+        Peer.__init__(self)
+        self.name = name
+        self.request = request
+        self.identity = identity
+        self._on_heart_beat = on_heart_beat
+        self._on_end = on_end
+        self._notes: deque[str] = deque(maxlen=MAX_NOTES)
+        self._accepted = False
+        self._channel: Channel | None = None
+        self._handshake_deadline = deadline or Deadline(10.0)
+        self._deflate = ServerDeflate() if compression else None
+        environ: dict[str, Any] = {"werkzeug.socket": sock}
+        for header in (*_HANDSHAKE_HEADERS, *(("Sec-WebSocket-Extensions",) if compression else ())):
+            if header in request.headers:
+                environ["HTTP_" + header.upper().replace("-", "_")] = request.headers[header]
+        simple_websocket.Server.__init__(
+            self, environ, list(subprotocols), thread_class=_NoThread, event_class=object, selector_class=object
+        )
+        agreed = self._deflate.agreed if self._deflate else None
+        del self.ws, self.environ, self.thread, self.input_buffer  # only the handshake needed them
+        self._channel = Channel(
+            transport_for(sock),
+            self,
+            deque(),
+            client=False,
+            limits=limits or Limits(),
+            deflate=Deflate(agreed) if agreed else None,
+            early=early,
+        )
+
+    def handshake(self) -> None:
+        """simple-websocket calls it: answer the opening handshake (RFC 6455 section 4.2.2) under our deadline."""
+        fields = [(name[5:].replace("_", "-"), value) for name, value in self.environ.items() if name[:5] == "HTTP_"]
+        lines = [f"{name}: {value}" for name, value in fields]
+        self.ws.receive_data("\r\n".join(["GET / HTTP/1.1", *lines, "", ""]).encode("latin-1"))
+        (event,) = self.ws.events()
+        assert isinstance(event, HandshakeRequest)
+        self.subprotocol = self.choose_subprotocol(event)
+        extensions: list[Extension] = [self._deflate] if self._deflate else []
+        answer = self.ws.send(AcceptConnection(subprotocol=self.subprotocol, extensions=extensions))
+        self.sock.settimeout(self._handshake_deadline.remaining())
+        self.sock.sendall(answer)
+        self._accepted = True
+
+    # -- the application's face -----------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages may still be sent."""
+        return self._accepted if self._channel is None else self._channel.open
+
+    @connected.setter
+    def connected(self, value: bool) -> None:
+        """simple-websocket's constructor sets it; what counts is the channel's state."""
+
+    @property
+    def channel(self) -> Channel:
+        assert self._channel is not None
+        return self._channel
+
+    def send(self, data: Data) -> None:
+        """Send one message: str as text, bytes as binary; back when it is in the kernel.
+
+        Safe from any thread, in order for each.  ConnectionClosed when the connection is not open, SendTimeout when
+        the client does not read for ``send_timeout`` seconds, TypeError for what is neither text nor bytes.
+        """
+        self._channel.send(data)  # type: ignore[union-attr]
+
+    def batch(self) -> AbstractContextManager[None]:
+        """``with conn.batch():`` gathers what this thread sends inside into one write.
+
+        Written when the block ends, when 256 KiB have gathered, and always before this thread waits in ``recv``: an
+        echo loop inside a batch answers everything that came in one read with one write.  A handler that works long
+        inside the block holds its messages back for as long.
+        """
+        return self.channel.writer.batch()
+
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """``recv`` as simple-websocket has it: None after ``timeout`` seconds, its own ConnectionClosed at the end."""
+        try:
+            return self.recv(timeout)
+        except TimeoutError:
+            return None
+        except ConnectionClosed as exc:
+            raise simple_websocket.ConnectionClosed(exc.code, exc.reason.text) from exc
+
+    def close(self, code: int | None = None, reason: str | None = None, timeout: float | None = None) -> None:
+        """The closing handshake; idempotent, from any thread, back within ``timeout`` (None: ``close_timeout``) seconds.
+
+        ``code``: 1000 by default; ValueError for one that must not be sent or a reason of more than 123 bytes.
+        """
+        self.channel.close(CloseCode.NORMAL if code is None else code, reason or "", timeout)
+
+    @property
+    def close_reason(self) -> Any:
+        """Why the connection ended (a ``Reason``), None while it has not."""
+        return self._channel.reason if self._channel else None
+
+    @close_reason.setter
+    def close_reason(self, value: Any) -> None:
+        """simple-websocket's constructor sets it; the channel knows better."""
+
+    def stats(self) -> dict[str, Any]:
+        """Counters of this connection: messages, bytes, what is queued."""
+        channel = self.channel
+        frames, size = channel.writer.queued
+        return {
+            "name": self.name,
+            "messages_received": channel.messages_received,
+            "messages_sent": channel.writer.messages_sent,
+            "bytes_received": channel.bytes_received,
+            "bytes_sent": channel.writer.bytes_sent,
+            "queued_messages": frames,
+            "queued_bytes": size,
+        }
+
+    def __repr__(self) -> str:
+        state = "open" if self.connected else "closed"
+        return f"<Connection {self.name!r} from {self.request.peer[0]}:{self.request.peer[1]}, {state}>"
+
+    # -- Peer and ChannelOwner ------------------------------------------------------------------------------------
+
+    def _next_message(self, timeout: float | None) -> Message:
+        channel = self._channel
+        message = channel.read(timeout)  # type: ignore[union-attr]
+        if message is not None:
+            return message
+        deadline = Deadline(timeout)
+        while message is None:
+            self.emit_notes()
+            message = self.channel.read(deadline.remaining())
+        return message
+
+    def emit_notes(self) -> None:
+        """Tell the application of the heartbeats met since; in the connection's own thread, under no lock."""
+        self.channel.notices = False
+        while self._notes:
+            text = self._notes.popleft()
+            if self._on_heart_beat is not None:
+                self._on_heart_beat(self, text)
+
+    def note_heart_beat(self, text: str, binary: bytes) -> None:
+        channel = self._channel
+        if channel is None:
+            return
+        if binary:
+            channel.writer.post(Opcode.BINARY, binary)
+        else:
+            channel.writer.post(Opcode.TEXT, text.encode())
+        if self._on_heart_beat is not None:
+            self._notes.append(text)
+            channel.notices = True
+
+    def note_pong(self, payload: bytes) -> None:
+        """Nothing to do: every byte received counts as a sign of life."""
+
+    def note_end(self, reason: Reason) -> None:
+        if self._on_end is not None:
+            self._on_end(self, reason)

@@ -1,0 +1,117 @@
+"""Accepting connections, and surviving what goes wrong there.
+
+Why so: ``http.server``'s loop spins at full speed when the process is out of descriptors, because ``accept`` fails at
+once and the connection stays in the backlog.  Here a failing ``accept`` is followed by a pause, and a connection that
+gets no thread is refused with a 503.
+
+Threading: one daemon thread; ``stop`` from any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import threading
+from typing import Any, Callable
+
+from .timing import Deadline
+
+__all__ = ["Listener"]
+
+log = logging.getLogger("sync_ws.server")
+BACKLOG = 128
+PAUSE = 0.25  # seconds, after accept failed or no thread was to be had
+_NO_THREAD = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class Listener:
+    """A listening socket and its accepting thread.
+
+    ``accepted(sock, peer)`` is called in that thread and must not block; RuntimeError from it means that there is no
+    thread for the connection.  OSError when the address cannot be bound.
+    """
+
+    def __init__(self, host: str, port: int, accepted: Callable[[socket.socket, Any], None]) -> None:
+        self._accepted = accepted
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._sock = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=False)
+        self._sock.setblocking(False)
+        name = self._sock.getsockname()
+        self.address: tuple[str, int] = (name[0], name[1])
+        self._stop_read = self._stop_write = -1  # made by start: a listener that was never started holds no pipe
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        # guards _closed; held while closing, by any thread
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def start(self, name: str) -> None:
+        """Begin to accept.  RuntimeError when the system has no thread to give."""
+        self._stop_read, self._stop_write = os.pipe()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._thread = None
+            raise
+
+    def stop(self, deadline: Deadline) -> None:
+        """Stop accepting, close the socket and join the thread.  Idempotent."""
+        self._stopping.set()
+        with self._lock:
+            if not self._closed and self._stop_write >= 0:
+                os.write(self._stop_write, b"x")
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(deadline.remaining())
+        if self._thread is None or not self._thread.is_alive():
+            self._close()
+
+    def _close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._sock.close()
+            for fd in (self._stop_read, self._stop_write):
+                if fd >= 0:
+                    os.close(fd)
+
+    def _run(self) -> None:
+        poller = select.poll()
+        poller.register(self._sock.fileno(), select.POLLIN)
+        poller.register(self._stop_read, select.POLLIN)
+        while not self._stopping.is_set():
+            poller.poll()
+            while not self._stopping.is_set() and self._accept_one():
+                pass
+        self._close()
+
+    def _accept_one(self) -> bool:
+        """Accept one connection; False when none waits, or after a failure and its pause."""
+        try:
+            sock, peer = self._sock.accept()
+        except BlockingIOError:
+            return False
+        except OSError as exc:  # out of descriptors or memory, or the peer has left already
+            if not self._stopping.is_set():
+                log.warning("accept failed, next try in %g s: %s", PAUSE, exc)
+                self._stopping.wait(PAUSE)
+            return False
+        try:
+            self._accepted(sock, peer)
+        except RuntimeError as exc:
+            log.warning("no thread for a new connection: %s", exc)
+            self._refuse(sock)
+            self._stopping.wait(PAUSE)
+        return True
+
+    def _refuse(self, sock: socket.socket) -> None:
+        try:
+            sock.setblocking(False)
+            sock.send(_NO_THREAD)
+        except OSError as exc:
+            log.debug("the refused connection has left: %s", exc)
+        finally:
+            sock.close()

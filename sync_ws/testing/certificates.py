@@ -1,0 +1,235 @@
+"""A throwaway certificate authority and server certificates, good and bad, for tests of TLS.
+
+Everything is made anew by `make_certificates` in some 0.1 s (EC keys on P-256), by the `openssl` command where there
+is one, else by the `cryptography` package. Nothing of it is secret or lives longer than a week.
+
+Threading: a `Certificates` object is immutable, each call of a context method makes a new context.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import ipaddress
+import os
+import shutil
+import ssl
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Certificates", "make_certificates"]
+
+_OPENSSL_TIMEOUT = 30.0  # seconds for one run of the command
+_DAY = datetime.timedelta(days=1)
+_NAMES = ("localhost", "127.0.0.1", "::1")
+_WRONG_NAMES = ("wrong.invalid",)
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """The files, all PEM. One private key, `server_key`, serves all four server certificates."""
+
+    ca: Path
+    """The authority's certificate, to be trusted."""
+    server_cert: Path
+    """Good: for localhost, 127.0.0.1 and ::1, signed by the authority, valid from yesterday for a week."""
+    server_key: Path
+    expired_cert: Path
+    """As the good one, but its validity ended ten days ago."""
+    wrong_host_cert: Path
+    """As the good one, but for wrong.invalid alone."""
+    self_signed: Path
+    """For the right names, but signed by its own key."""
+
+    def server_context(self, certificate: Path | None = None) -> ssl.SSLContext:
+        """A new context for a server that shows this certificate, one of the above; None: the good one."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate or self.server_cert, self.server_key)
+        return context
+
+    def client_context(self) -> ssl.SSLContext:
+        """A new context for a client that trusts this authority alone and checks host names."""
+        return ssl.create_default_context(cafile=self.ca)
+
+
+def make_certificates(directory: str | os.PathLike[str]) -> Certificates:
+    """Write new keys and certificates into an existing directory; files of an earlier call there are replaced.
+
+    RuntimeError when there is neither the `openssl` command nor the `cryptography` package, or when the command fails
+    (with its output).
+    """
+    folder = Path(directory)
+    made = Certificates(
+        ca=folder / "ca.pem",
+        server_cert=folder / "server.pem",
+        server_key=folder / "server.key",
+        expired_cert=folder / "expired.pem",
+        wrong_host_cert=folder / "wrong_host.pem",
+        self_signed=folder / "self_signed.pem",
+    )
+    _find_maker()(made)
+    return made
+
+
+def _find_maker() -> Callable[[Certificates], None]:
+    if shutil.which("openssl"):
+        return _make_with_openssl
+    try:
+        importlib.import_module("cryptography")
+    except ImportError:
+        raise RuntimeError(
+            "making test certificates needs the openssl command on PATH, or the Python package cryptography"
+        ) from None
+    return _make_with_cryptography
+
+
+def _validity(made: Certificates, certificate: Path) -> tuple[datetime.datetime, datetime.datetime]:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return (now - 20 * _DAY, now - 10 * _DAY) if certificate == made.expired_cert else (now - _DAY, now + 6 * _DAY)
+
+
+# With the openssl command. Its `ca` subcommand, awkward as it is, is the only one that takes a start and an end of
+# validity in every version in use.
+
+_OPENSSL_CONFIG = """
+[req]
+distinguished_name = subject
+prompt = no
+[subject]
+CN = sync_ws test
+[authority]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign, cRLSign
+subjectKeyIdentifier = hash
+[good]
+subjectAltName = {names}
+{leaf}
+[wrong_host]
+subjectAltName = {wrong_names}
+{leaf}
+[ca]
+default_ca = test
+[test]
+new_certs_dir = .
+database = ca.index
+serial = ca.serial
+private_key = ca.key
+default_md = sha256
+unique_subject = no
+policy = anything
+[anything]
+commonName = supplied
+"""
+_OPENSSL_LEAF = """
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+"""
+
+
+def _make_with_openssl(made: Certificates) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)  # what `ca` keeps its books in, and the authority's key
+        config = _OPENSSL_CONFIG.format(
+            leaf=_OPENSSL_LEAF, names=_openssl_names(_NAMES), wrong_names=_openssl_names(_WRONG_NAMES)
+        )
+        (folder / "test.cnf").write_text(config, encoding="ascii")
+        (folder / "ca.index").write_text("", encoding="ascii")
+        (folder / "ca.serial").write_text("1000\n", encoding="ascii")
+
+        def run(command: str, *arguments: str | Path) -> None:
+            _openssl(folder, command, "-config", "test.cnf", *arguments)
+
+        ca, key = made.ca.resolve(), made.server_key.resolve()
+        new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-sha256")
+        run("req", "-x509", *new_key, "-keyout", "ca.key", "-out", ca, "-days", "7",
+            "-subj", "/CN=sync_ws test authority", "-extensions", "authority")
+        run("req", "-new", *new_key, "-keyout", key, "-out", "server.csr")
+        run("req", "-x509", "-key", key, "-sha256", "-out", made.self_signed.resolve(), "-days", "7",
+            "-extensions", "good")
+        for certificate in (made.server_cert, made.expired_cert, made.wrong_host_cert):
+            start, end = (moment.strftime("%Y%m%d%H%M%SZ") for moment in _validity(made, certificate))
+            section = "wrong_host" if certificate == made.wrong_host_cert else "good"
+            run("ca", "-batch", "-notext", "-in", "server.csr", "-cert", ca, "-out", certificate.resolve(),
+                "-startdate", start, "-enddate", end, "-extensions", section)
+
+
+def _openssl_names(names: tuple[str, ...]) -> str:
+    return ", ".join(f"{'IP' if _is_address(name) else 'DNS'}:{name}" for name in names)
+
+
+def _openssl(folder: Path, *arguments: str | Path) -> None:
+    command = ["openssl", *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                          timeout=_OPENSSL_TIMEOUT)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+
+# With the cryptography package, which is imported here alone: nothing else of this library needs it.
+
+
+def _make_with_cryptography(made: Certificates) -> None:
+    generate = importlib.import_module("cryptography.hazmat.primitives.asymmetric.ec").generate_private_key
+    curve = importlib.import_module("cryptography.hazmat.primitives.asymmetric.ec").SECP256R1
+    forms = importlib.import_module("cryptography.hazmat.primitives.serialization")
+    ca_key, server_key = generate(curve()), generate(curve())
+    made.server_key.write_bytes(
+        server_key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
+    )
+
+    def write(certificate: Path, issuer: str, key: Any, *, names: tuple[str, ...] = _NAMES) -> None:
+        signed_key = ca_key if certificate == made.ca else server_key
+        period = _validity(made, certificate)
+        signed = _sign(certificate == made.ca, signed_key.public_key(), issuer, key, names, period)
+        certificate.write_bytes(signed.public_bytes(forms.Encoding.PEM))
+
+    authority = "sync_ws test authority"
+    write(made.ca, authority, ca_key)
+    write(made.server_cert, authority, ca_key)
+    write(made.expired_cert, authority, ca_key)
+    write(made.wrong_host_cert, authority, ca_key, names=_WRONG_NAMES)
+    write(made.self_signed, "sync_ws test", server_key)
+
+
+def _sign(is_authority: bool, public_key: Any, issuer: str, issuer_key: Any, names: tuple[str, ...],
+          period: tuple[datetime.datetime, datetime.datetime]) -> Any:
+    x509 = importlib.import_module("cryptography.x509")
+    hashes = importlib.import_module("cryptography.hazmat.primitives.hashes")
+
+    def name(text: str) -> Any:
+        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
+
+    builder = (
+        x509.CertificateBuilder().subject_name(name(issuer if is_authority else "sync_ws test"))
+        .issuer_name(name(issuer)).public_key(public_key).serial_number(x509.random_serial_number())
+        .not_valid_before(period[0]).not_valid_after(period[1])
+        .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
+        .add_extension(_key_usage(x509, is_authority), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+    )
+    if not is_authority:
+        entries = [x509.IPAddress(ipaddress.ip_address(text)) if _is_address(text) else x509.DNSName(text)
+                   for text in names]
+        builder = builder.add_extension(x509.SubjectAlternativeName(entries), critical=False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _key_usage(x509: Any, is_authority: bool) -> Any:
+    return x509.KeyUsage(
+        digital_signature=not is_authority, key_cert_sign=is_authority, crl_sign=is_authority,
+        content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
+        encipher_only=False, decipher_only=False,
+    )
+
+
+def _is_address(name: str) -> bool:
+    return name[0].isdigit() or ":" in name
