@@ -25,6 +25,7 @@ from .events import EventBus, H
 from .frames import Message, encode_frame
 from .housekeeper import Housekeeper
 from .listener import Listener
+from .pages import check_pages
 from .registry import Claim, NameTaken, Registry
 from .request import Request
 from .timing import Deadline, check_count, check_seconds
@@ -69,7 +70,7 @@ class Server:
         authenticate: Callable[[Request], Any] | None = None,
         subprotocols: Iterable[str] = (),
         compression: bool = False,
-        pages: str | Path | None = None,
+        pages: str | Path | Mapping[str, str | Path] | None = None,
         max_message: int = 1 << 20,
         max_fragments: int = 1024,
         max_connections: int = 1000,
@@ -82,8 +83,6 @@ class Server:
         if not path.startswith("/") or "?" in path or "#" in path:
             raise ValueError(f"path is an absolute path without a query, such as /ws/, not {path!r}")
         check_count("max_connections", max_connections)
-        if pages is not None and not Path(pages).is_dir():
-            raise ValueError(f"pages is a folder, not {str(pages)!r}")
         if isinstance(origins, str) or isinstance(subprotocols, str):
             raise TypeError("origins and subprotocols are lists of strings, not a string")
         self._limits = Limits(
@@ -93,8 +92,7 @@ class Server:
             close_timeout=check_seconds("close_timeout", close_timeout),
         )
         self._handshake_timeout = check_seconds("handshake_timeout", handshake_timeout)
-        folder = Path(pages) if pages is not None else None
-        self._policy = UpgradePolicy(path, origins, require_name, authenticate, folder)
+        self._policy = UpgradePolicy(path, origins, require_name, authenticate, check_pages(pages))
         self._handler = handler
         self._ssl_context = ssl_context
         self._subprotocols = tuple(subprotocols)
@@ -123,9 +121,17 @@ class Server:
     @property
     def url(self) -> str:
         """Where clients find it, such as ``ws://127.0.0.1:1024/ws/``."""
-        scheme = "ws" if self._ssl_context is None else "wss"
+        return f"{'ws' if self._ssl_context is None else 'wss'}://{self._place}{self._policy.path}"
+
+    @property
+    def page_url(self) -> str:
+        """Where browsers find its pages, such as ``http://127.0.0.1:1024/``."""
+        return f"{'http' if self._ssl_context is None else 'https'}://{self._place}/"
+
+    @property
+    def _place(self) -> str:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{self._policy.path}"
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     def start(self) -> Server:
         """Accept connections in background threads; returns at once.  RuntimeError if it was started before."""

@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
-from pathlib import Path
 from typing import Any, Callable, Collection, Mapping
 
 from .errors import Refusal
-from .pages import content_type, find_page
+from .pages import Pages, content_type, find_page
 from .request import Request, parse_request, read_head
 from .timing import Deadline
 
@@ -78,7 +77,7 @@ class UpgradePolicy:
     origins: Collection[str] | None = None  # None: the same origin; "*" in it: any
     require_name: bool = False
     authenticate: Authenticate | None = None
-    pages: Path | None = None
+    pages: Pages | None = None
 
 
 @dataclass(frozen=True)
