@@ -161,7 +161,7 @@ class Channel:
         deadline = None if timeout is None else Deadline(timeout)
         with self._read_lock:
             while not inbox:
-                if self._reader.buffered and self._parse():
+                if self._reader.buffered and self._parse_waiting():
                     continue
                 if self.notices:
                     return None
@@ -176,7 +176,8 @@ class Channel:
         size = min(self._reader.wanted, LARGE_READ) or self._read_size
         try:
             if deadline is None:
-                self.writer.write_batch()
+                if self.writer.batches:
+                    self.writer.write_batch()
                 data = self._transport.recv(size)
             else:
                 data = self._receive_until(deadline, size)
@@ -203,10 +204,11 @@ class Channel:
         self.bytes_received += received
         self._read_size = LARGE_READ if received == size else SMALL_READ
         self._reader.feed(data)
-        self._parse(room)
+        for control in self._reader.parse(self._inbox, room):
+            self._control(control)
 
-    def _parse(self, room: int = PARSE_AHEAD) -> bool:
-        """Parse what was received; whether that brought messages or controls."""
+    def _parse_waiting(self, room: int = PARSE_AHEAD) -> bool:
+        """Parse what an earlier read left; whether that brought messages or controls."""
         before = len(self._inbox)
         controls = self._reader.parse(self._inbox, room)
         for control in controls:
@@ -223,7 +225,7 @@ class Channel:
             return False
         try:
             while self._reason is None and (space := self._space()):
-                if self._reader.buffered and self._parse(space):
+                if self._reader.buffered and self._parse_waiting(space):
                     continue
                 size = min(self._reader.wanted, LARGE_READ) or SMALL_READ
                 data = self._transport.recv_nowait(size)
@@ -360,7 +362,7 @@ class Channel:
         while self._reason is None:
             before = len(self._inbox)
             if self._reader.buffered:
-                self._parse()
+                self._parse_waiting()
             else:
                 self.writer.flush()
                 try:

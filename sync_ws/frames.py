@@ -63,6 +63,7 @@ RSV1 = 0x40
 MASKED = 0x80
 _FIN_TEXT = FIN | Opcode.TEXT
 _FIN_BINARY = FIN | Opcode.BINARY
+_WHOLE_DATA = (_FIN_TEXT, _FIN_BINARY)
 _TWO_BYTES = struct.Struct("!H")
 _EIGHT_BYTES = struct.Struct("!Q")
 _HEAD_16 = struct.Struct("!BBH")
@@ -183,41 +184,48 @@ class FrameReader:
         if self.finished:
             return _NO_CONTROLS
         controls: list[Control] = []
-        limit = len(messages) + room
-        mask_bit = self._mask_bit
         try:
             if self._partial is not None:
+                if self._missing:
+                    return controls
                 self._end_partial(messages, controls)
-            while not self.finished and len(messages) < limit and self._partial is None:
-                buffer, at = self._buffer, self._at
-                size = len(buffer)
-                if size - at < 2:
-                    break
-                first, second = buffer[at], buffer[at + 1]
-                short = second ^ mask_bit  # the payload length, if the mask bit is right and the length short
-                if short < self._short and not self._opcode and (first == _FIN_TEXT or first == _FIN_BINARY):
-                    begin = at + 6 if mask_bit else at + 2
-                    end = begin + short
-                    if end > size:
-                        if not self._begin_frame():
-                            break
-                        continue
-                    payload = buffer[begin:end]
-                    if mask_bit:
-                        payload = apply_mask(payload, buffer[at + 2 : begin])
-                    self._at = end
-                    if first == _FIN_BINARY:
-                        self._deliver_binary(payload, messages, controls)
-                    else:
-                        self._deliver_text(self._decode(payload), messages, controls)
-                elif self._begin_frame():
-                    self._end_partial(messages, controls)
-                else:
-                    break
+            self._parse_frames(messages, controls, len(messages) + room)
         except _Failure as failure:
             self.finished = True
             controls.append(Control(Opcode.FAIL, b"", failure.close))
         return controls
+
+    def _parse_frames(self, messages: deque[Message], controls: list[Control], limit: int) -> None:
+        mask_bit, short_limit, mark = self._mask_bit, self._short, self._mark
+        head = 6 if mask_bit else 2
+        buffer, at = self._buffer, self._at
+        last = len(buffer) - head  # where the last frame can begin whose header is short and complete
+        while at <= last:
+            first = buffer[at]
+            short = buffer[at + 1] ^ mask_bit  # the payload length, if the mask bit is right and the length short
+            end = at + head + short
+            if short < short_limit and end <= len(buffer) and first in _WHOLE_DATA and not self._opcode:
+                payload = buffer[at + head : end]
+                if mask_bit:
+                    payload = apply_mask(payload, buffer[at + 2 : at + 6])
+                at = self._at = end
+                if first == _FIN_BINARY:
+                    self._deliver_binary(payload, messages, controls)
+                elif mark in (text := self._decode(payload)):
+                    self._deliver_text(text, messages, controls)
+                else:
+                    messages.append(text)
+            elif self._begin_frame():
+                self._end_partial(messages, controls)
+                if self.finished or self._partial is not None:
+                    return
+                at = self._at
+            else:
+                return
+            if len(messages) >= limit:
+                return
+        if at < len(buffer) - 1:  # not the whole of a short header, but perhaps enough to refuse it
+            self._check_first_bytes(buffer[at], buffer[at + 1])
 
     # -- the general path -------------------------------------------------------------------------------------
 

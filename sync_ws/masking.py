@@ -51,17 +51,18 @@ def apply_mask(payload: bytes | bytearray, key: bytes) -> bytes:
     """``payload`` XOR the repeated ``key``; masking and unmasking are the same."""
     size = len(payload)
     if size < TRANSLATE_FROM:
-        repeated = (key * ((size >> 2) + 1))[:size]
-        return (int.from_bytes(payload, "little") ^ int.from_bytes(repeated, "little")).to_bytes(size, "little")
+        words = (size + 3) >> 2
+        masked = int.from_bytes(payload, "little") ^ int.from_bytes(key * words, "little")
+        return masked.to_bytes(words << 2, "little")[:size]
     numpy = _numpy or _load_numpy(size)
     if numpy:
         return _with_numpy(numpy, payload, key)
     if not _tables:
         _tables.extend(bytes(a ^ b for a in range(256)) for b in range(256))
-    masked = bytearray(payload)
+    lanes = bytearray(payload)
     for lane in range(4):
-        masked[lane::4] = masked[lane::4].translate(_tables[key[lane]])
-    return bytes(masked)
+        lanes[lane::4] = lanes[lane::4].translate(_tables[key[lane]])
+    return bytes(lanes)
 
 
 def _with_numpy(numpy: Any, payload: bytes | bytearray, key: bytes) -> bytes:

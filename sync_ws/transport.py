@@ -7,9 +7,9 @@ Waiting for writability is always done by the caller outside its locks.
 A Python TLS socket is not safe for a read and a write at once, so the TLS transport keeps its socket non-blocking,
 touches it under a lock only, and waits outside that lock.
 
-Threading: ``recv*`` by one thread at a time, ``send_nowait`` by one thread at a time (the channel's locks see to
+Threading: ``recv*`` by one thread at a time, ``send`` by one thread at a time (the channel's locks see to
 both), the two of them at once; ``shutdown`` and the ``wait_*`` functions by any thread at any time.  ``close`` only
-when nobody is in ``recv`` or ``send_nowait``: a closed descriptor's number may be another socket's a moment later.
+when nobody is in ``recv`` or ``send``: a closed descriptor's number may be another socket's a moment later.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import ssl
 import threading
 from typing import Callable, Protocol
 
-__all__ = ["PlainTransport", "TlsTransport", "Transport", "poll_fd", "transport_for"]
+__all__ = ["DONTWAIT", "PlainTransport", "TlsTransport", "Transport", "poll_fd", "transport_for"]
 
-_DONTWAIT = socket.MSG_DONTWAIT
+DONTWAIT = socket.MSG_DONTWAIT
 _READABLE = select.POLLIN | select.POLLPRI
 _WRITABLE = select.POLLOUT
 
@@ -40,10 +40,9 @@ class Transport(Protocol):
     """What a channel needs of its socket."""
 
     recv: Callable[[int], bytes]
+    send: Callable[[bytes | memoryview, int], int]
 
     def recv_nowait(self, size: int) -> bytes | None: ...
-
-    def send_nowait(self, data: bytes | memoryview) -> int: ...
 
     def wait_readable(self, timeout: float | None) -> bool: ...
 
@@ -64,21 +63,15 @@ class PlainTransport:
         self._sock = sock
         # blocks until there is something; b"" at the end of the stream; OSError when the connection broke
         self.recv: Callable[[int], bytes] = sock.recv
-        self._send = sock.send
+        # send(data, DONTWAIT) hands over what the kernel takes at once: how many bytes; BlockingIOError for none
+        self.send: Callable[[bytes | memoryview, int], int] = sock.send
 
     def recv_nowait(self, size: int) -> bytes | None:
         """What is there, up to ``size`` bytes; b"" at the end of the stream, None when nothing is there."""
         try:
-            return self._sock.recv(size, _DONTWAIT)
+            return self._sock.recv(size, DONTWAIT)
         except BlockingIOError:
             return None
-
-    def send_nowait(self, data: bytes | memoryview) -> int:
-        """Hand over to the kernel what it takes at once; how many bytes that were, 0 when it takes none."""
-        try:
-            return self._send(data, _DONTWAIT)
-        except BlockingIOError:
-            return 0
 
     def wait_readable(self, timeout: float | None) -> bool:
         return poll_fd(self._sock.fileno(), _READABLE, timeout)
@@ -111,6 +104,7 @@ class TlsTransport:
         self._lock = threading.Lock()
         self._write_wants_read = False
         self.recv: Callable[[int], bytes] = self._recv
+        self.send: Callable[[bytes | memoryview, int], int] = self._send
 
     def _recv(self, size: int) -> bytes:
         while True:
@@ -128,7 +122,7 @@ class TlsTransport:
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b""
 
-    def send_nowait(self, data: bytes | memoryview) -> int:
+    def _send(self, data: bytes | memoryview, flags: int) -> int:
         # after "want write" OpenSSL insists on the same bytes again: the channel keeps them at the head of its queue
         with self._lock:
             try:

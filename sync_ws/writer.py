@@ -20,7 +20,7 @@ from .deflate import Deflate
 from .errors import ConnectionClosed, SendTimeout
 from .frames import Opcode, encode_frame
 from .timing import Deadline
-from .transport import Transport
+from .transport import DONTWAIT, Transport
 
 __all__ = ["Writer", "as_payload"]
 
@@ -58,6 +58,7 @@ class Writer:
         on_broken: Callable[[str, BaseException | None], None],
     ) -> None:
         self._transport = transport
+        self._transport_send = transport.send
         self._masked = masked
         self._deflate = deflate
         self._send_timeout = send_timeout
@@ -73,7 +74,7 @@ class Writer:
         self._torn = False  # True during a system call: an interrupt then leaves the stream in an unknown state
         self._progress_at = 0.0  # when the queue last moved (or began), monotonic
         self._over_since: float | None = None  # since when post() finds the queue over its bound
-        self._batches: dict[int, list[tuple[int, bytes]]] = {}  # by thread; each entry is its own thread's alone
+        self.batches: dict[int, list[tuple[int, bytes]]] = {}  # by thread; each entry is its own thread's alone
         self.on_queued: Callable[[], None] | None = None  # told, outside the lock, that somebody must flush later
         self.bytes_sent = 0
         self.messages_sent = 0
@@ -87,7 +88,7 @@ class Writer:
         TypeError or ValueError for what is no message.
         """
         opcode, payload = as_payload(data)
-        if self._batches and (batch := self._batches.get(threading.get_ident())) is not None:
+        if self.batches and (batch := self.batches.get(threading.get_ident())) is not None:
             self._gather(batch, opcode, payload)
             return
         frame = b"" if self._deflate else encode_frame(opcode, payload, self._masked)
@@ -108,23 +109,23 @@ class Writer:
     def batch(self) -> Iterator[None]:
         """Gather what this thread sends inside: see ``Connection.batch``."""
         ident = threading.get_ident()
-        if ident in self._batches:  # nested: the outer one writes
+        if ident in self.batches:  # nested: the outer one writes
             yield
             return
-        self._batches[ident] = []
+        self.batches[ident] = []
         try:
             yield
         finally:
             try:
                 self.write_batch()
             finally:
-                del self._batches[ident]
+                del self.batches[ident]
 
     def write_batch(self) -> None:
         """Write what this thread has gathered, if it has."""
-        if not self._batches:
+        if not self.batches:
             return
-        gathered = self._batches.get(threading.get_ident())
+        gathered = self.batches.get(threading.get_ident())
         if not gathered:
             return
         items = gathered[:]
@@ -279,7 +280,9 @@ class Writer:
             raise ConnectionAbortedError("an interrupt came in the middle of an earlier write")
         self._torn = True
         try:
-            sent = self._transport.send_nowait(data)
+            sent = self._transport_send(data, DONTWAIT)
+        except BlockingIOError:
+            sent = 0
         except OSError:
             self._torn = False
             raise
