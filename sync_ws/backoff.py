@@ -63,8 +63,10 @@ class Backoff:
         """The longest delay before ``attempt`` (1 is the first), in seconds."""
         if attempt < 1:
             raise ValueError(f"attempts are counted from 1, not {attempt!r}")
-        # beyond 64 doublings the power would overflow a float while the maximum was reached long ago
-        return float(min(self.maximum, self.first * self.factor ** min(attempt - 1, 64)))
+        try:
+            return float(min(self.maximum, self.first * float(self.factor) ** (attempt - 1)))
+        except OverflowError:  # beyond what a float holds; the maximum was reached long before
+            return float(self.maximum)
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait before ``attempt`` (1 is the first)."""

@@ -35,7 +35,7 @@ from .writer import Writer
 __all__ = ["Channel", "ChannelOwner", "Limits", "Message"]
 
 SMALL_READ = 16 * 1024  # bytes asked for while little comes: what an idle connection may hold on to
-LARGE_READ = 256 * 1024  # bytes asked for while much comes
+LARGE_READ = 128 * 1024  # bytes asked for while much comes
 PARSE_AHEAD = 256  # messages parsed at once from what was received
 LINGER = 1.0  # seconds given to a peer to read our Close frame and end the stream
 
@@ -202,7 +202,10 @@ class Channel:
             return
         received = len(data)
         self.bytes_received += received
-        self._read_size = LARGE_READ if received == size else SMALL_READ
+        if received == size:
+            self._read_size = LARGE_READ
+        elif received < SMALL_READ:
+            self._read_size = SMALL_READ
         self._reader.feed(data)
         for control in self._reader.parse(self._inbox, room):
             self._control(control)
@@ -333,7 +336,7 @@ class Channel:
             self._sent = close
         self.closing_since = time.monotonic()
         try:
-            self.writer.write_batch()
+            self.writer.write_batch(wait=False)  # a peer that does not read must not hold up close()
         finally:
             self.writer.finish(close_payload(close))
         return True

@@ -10,7 +10,8 @@ between threads would cost most of the speed), and the driver only looks after t
 Timers (``threading.Timer``): at most one is armed, the heartbeat's while open and the delay's while waiting.
 
 Threading: every method from any thread, also from the functions subscribed with ``on``; ``recv`` by one thread at a
-time.  ``_cond`` guards the state; it is held for assignments, never for I/O or while a function of the application runs.
+time.  ``_cond`` guards the state; it is held for assignments, never for I/O or while a function of the application
+runs.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from .client_state import ClientState, check_transition, should_reconnect
 from .deflate import Deflate
 from .dialer import Dial, Opened
 from .errors import (
+    Close,
     CloseCode,
     ConcurrentReceive,
     ConnectionClosed,
@@ -135,6 +137,7 @@ class Client(Peer):
         self._channel: Channel | None = None  # the same, once everything queued has gone out over it
         self._outbox = Outbox(self._limits.max_queued, self._limits.max_queued_bytes)
         self._last_reason: Reason | None = None
+        self._close_frames: tuple[Close | None, Close | None] = (None, None)  # sent, received; of the last connection
         self._final: ConnectionClosed | None = None  # set when it is over for good
         self._monitor: HeartbeatMonitor | None = None
         self._rtt: float | None = None
@@ -146,9 +149,9 @@ class Client(Peer):
     def open(self, timeout: float | None = None) -> Client:
         """Connect, and wait until the connection is open, through as many attempts as ``reconnect`` allows.
 
-        ``timeout``: seconds to wait for it, None for as long as it takes, 0 not to wait at all (the client goes on trying
-        in the background).  HandshakeTimeout after it, and HandshakeError when the client gave up; the client is closed
-        then.  RuntimeError when it was opened before.
+        ``timeout``: seconds to wait for it, None for as long as it takes, 0 not to wait at all (the client goes on
+        trying in the background).  HandshakeTimeout after it, and HandshakeError when the client gave up or was closed
+        meanwhile; the client is closed then.  RuntimeError when it was opened before.
         """
         self._start()
         if timeout == 0:
@@ -165,25 +168,33 @@ class Client(Peer):
         except BaseException:
             self.close()
             raise
-        if self._channel is None and self._final is not None and not self._counters["opened"]:
-            reason = self._final.reason
-            if isinstance(reason.error, HandshakeError):
-                raise reason.error
-            raise HandshakeError(reason)
-        return self
+        with self._cond:
+            ended = self._closing or self._final is not None
+            if not ended or self._channel is not None or self._counters["opened"]:
+                return self
+            reason = CLOSED_BY_US if self._final is None else self._final.reason
+        if isinstance(reason.error, HandshakeError):
+            raise reason.error
+        raise HandshakeError(reason)
 
     def _start(self) -> None:
         with self._cond:
             if self._state is not ClientState.IDLE:
                 raise RuntimeError(f"a client is opened once; this one is {self._state.value}")
             self._become(ClientState.CONNECTING)
-        self._driver.start()
+        try:
+            self._driver.start()
+        except RuntimeError as exc:  # the system has no thread to give
+            with self._cond:
+                self._final = ConnectionClosed(Reason(str(exc), error=exc))
+                self._become(ClientState.CLOSED)
+            raise
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "", timeout: float | None = None) -> None:
         """End the conversation for good, in whatever state it is; idempotent, from any thread.
 
-        Back within ``timeout`` seconds (None: ``close_timeout``).  Afterwards nothing is dialled, and one ``close`` event is
-        the last there is.  What was queued and never sent is in that event.
+        Back within ``timeout`` seconds (None: ``close_timeout``).  Afterwards nothing is dialled, and one ``close``
+        event is the last there is.  What was queued and never sent is in that event.
         """
         deadline = Deadline(self._limits.close_timeout if timeout is None else timeout)
         with self._cond:
@@ -233,7 +244,8 @@ class Client(Peer):
 
         Back when it is in the kernel, or, while there is no connection, in the queue (``offline="queue"``), which goes
         out first after the reconnect.  QueueFull when that is full; NotConnected with ``offline="raise"``;
-        ConnectionClosed when it is over for good; SendTimeout when the server does not read for ``send_timeout`` seconds.
+        ConnectionClosed when it is over for good; SendTimeout when the server does not read for ``send_timeout``
+        seconds.
         """
         while True:
             channel = self._channel
@@ -252,7 +264,7 @@ class Client(Peer):
             if self._channel is not None and self._channel is not tried:
                 return False
             if self._closing or self._final is not None:
-                raise self._final or ConnectionClosed(CLOSED_BY_US)
+                raise self._over_error()
             if self._state is ClientState.IDLE:
                 raise NotConnected("the client has not been opened; call open() or use it as a context manager")
             greeting = self._reading if threading.current_thread() is self._driver else None
@@ -263,6 +275,11 @@ class Client(Peer):
                 return True
         greeting.send(data)  # from an "open" function: it goes out before what was queued
         return True
+
+    def _over_error(self) -> ConnectionClosed:
+        """What to raise now that it is over: a new one each time, for raising adds to an exception's traceback."""
+        final = self._final
+        return ConnectionClosed(CLOSED_BY_US) if final is None else ConnectionClosed(final.reason, *self._close_frames)
 
     def batch(self) -> AbstractContextManager[None]:
         """As ``Connection.batch``, over the present connection; without one, messages are queued as ever."""
@@ -297,7 +314,7 @@ class Client(Peer):
                     ended.notices = False  # the driver tells the application of them
                     return
                 if self._final is not None:
-                    raise self._final
+                    raise self._over_error()
                 if self._state is ClientState.IDLE:
                     raise NotConnected("the client has not been opened; call open() or use it as a context manager")
                 if in_driver:  # it would wait for itself
@@ -310,9 +327,9 @@ class Client(Peer):
     def on(self, event: str, function: H) -> H:
         """Call ``function`` at every ``event``.
 
-        ``message(message)``; all others get one object: ``open``, ``close``, ``error``, ``reconnecting``, ``reconnected``,
-        ``gave_up``, ``heartbeat`` (see ``sync_ws.client_events``).  Called by the client's own thread, one at a time, in
-        order.  What a function raises is logged and emitted as ``error``.
+        ``message(message)``; all others get one object: ``open``, ``close``, ``error``, ``reconnecting``,
+        ``reconnected``, ``gave_up``, ``heartbeat`` (see ``sync_ws.client_events``).  Called by the client's own thread,
+        one at a time, in order.  What a function raises is logged and emitted as ``error``.
         """
         return self._bus.on(event, function)
 
@@ -359,7 +376,7 @@ class Client(Peer):
             reason = self._stay_connected()
         except Exception as exc:
             log.exception("the client's thread failed")
-            reason = Reason(f"internal error: {exc!r}", error=exc)
+            reason = self._over(Reason(f"internal error: {exc!r}", error=exc), told=False)
         finally:
             with self._cond:
                 self._final = ConnectionClosed(reason)
@@ -383,6 +400,9 @@ class Client(Peer):
                 self._counters["attempts_failed"] += 1
             again = not self._closing and self._backoff is not None and self._wants_again(reason)
             exhausted = again and self._backoff is not None and self._backoff.exhausted(failed)
+            if exhausted or not again:
+                with self._cond:
+                    self._final = ConnectionClosed(reason)  # nothing is queued from now on
             if lived is not None:
                 self._emit("close", Closed(reason, again and not exhausted, () if again else self._leftovers()))
             if exhausted or not again:
@@ -396,7 +416,7 @@ class Client(Peer):
         if self._closing:
             reason = reason if told or reason.by_us else CLOSED_BY_US
         with self._cond:
-            self._final = ConnectionClosed(reason)  # nothing is queued from now on
+            self._final = ConnectionClosed(reason)
         if not told:
             if self._closing:
                 self._emit("close", Closed(reason, False, self._leftovers()))
@@ -417,13 +437,17 @@ class Client(Peer):
 
     def _attempt(self) -> Opened | Reason:
         """One attempt to connect."""
+        made = False
         try:
-            dial = self._make_dial()
-        except Exception as exc:  # a callable url or headers raised, or gave what cannot be used
+            url = self._url() if callable(self._url) else self._url
+            headers = self._headers() if callable(self._headers) else self._headers
+            made = True
+            dial = self._make_dial(url, headers)
+        except Exception as exc:
             log.error("the address or headers could not be made", exc_info=exc)
             self._emit("error", Error(exc))
-            permanent = isinstance(exc, (TypeError, ValueError))
-            return Reason(f"the address or headers could not be made: {exc}", permanent=permanent, error=exc)
+            # a callable that raised may do better next time; what cannot be used will not get better
+            return Reason(f"the address or headers could not be made: {exc}", permanent=made, error=exc)
         with self._cond:
             if self._closing:
                 return CLOSED_BY_US
@@ -439,9 +463,9 @@ class Client(Peer):
             with self._cond:
                 self._dial = None
 
-    def _make_dial(self) -> Dial:
-        target = parse_url(self._url() if callable(self._url) else self._url)
-        headers = check_headers(self._headers() if callable(self._headers) else self._headers)
+    def _make_dial(self, url: str, given: Headers | None) -> Dial:
+        target = parse_url(url)
+        headers = check_headers(given)
         if target.basic_auth and not any(name.lower() == "authorization" for name, _ in headers):
             headers.append(("Authorization", f"Basic {target.basic_auth}"))
         proxy: Target | None = None
@@ -516,15 +540,18 @@ class Client(Peer):
 
     def _attend(self, channel: Channel) -> None:
         """While it is open: read and call the ``message`` function, or look after it for those who call ``recv``."""
-        while not channel.ended or (self._inbox and self._bus.has("message")):
+        while not channel.ended or (self._inbox and self._bus.has("message") and not self._closing):
             self._emit_notes(channel)
             if self._monitor is not None:
                 self._monitor.revive()
             if self._bus.has("message"):
+                lost = self._monitor is not None and self._monitor.lost
                 try:
-                    message = channel.read()
+                    message = channel.read(TICK if lost else None)
                 except ConnectionClosed:
                     return
+                except TimeoutError:
+                    continue
                 if message is not None:
                     self._emit("message", message)
             elif channel.wait_readable(TICK):
@@ -549,6 +576,8 @@ class Client(Peer):
             self._monitor = None
             self._reading = self._channel = None
             self._last_reason = channel.reason
+            ended = channel.closed_error()
+            self._close_frames = ended.sent, ended.received
             _add_counters(self._counters, channel)
             self._cond.notify_all()
 
@@ -582,8 +611,11 @@ class Client(Peer):
         return not self._closing
 
     def _emit(self, event: str, *args: Any) -> None:
-        """Call the application's functions; while they run, a housekeeper answers for this thread."""
-        if not self._bus.has(event):
+        """Call the application's functions; while they run, a housekeeper answers for this thread.
+
+        After ``close`` nothing is told but the end itself, and what a function raised that was running then.
+        """
+        if not self._bus.has(event) or (self._closing and event not in ("close", "error")):
             return
         channel = self._reading
         if channel is not None and self._housekeeper is None:
@@ -640,6 +672,7 @@ class Client(Peer):
     def _forget_in_child(self) -> None:
         """After fork: the conversation is the parent's; here it is over."""
         self._cond = threading.Condition()
+        self._receive_lock = threading.Lock()
         self._state = ClientState.CLOSED
         self._closing = True
         self._reading = self._channel = self._monitor = self._dial = None

@@ -1,8 +1,7 @@
 """permessage-deflate (RFC 7692): its negotiation, and compression with a bound on what comes out.
 
 Why so: wsproto's own extension inflates without a bound (260 KB become 256 MB) and fails with a traceback on
-parameters it cannot read.  This one parses strictly, inflates at most one message limit, and plugs into wsproto's
-opening handshake as an ``Extension``.
+parameters it cannot read.  This one parses strictly and inflates at most one message limit.
 
 A window of 8 bits is legal on the wire, but zlib cannot compress with it: then this side simply sends its messages
 uncompressed, which RFC 7692 always allows.
@@ -15,16 +14,15 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Iterable, NamedTuple
 
-from wsproto.extensions import Extension
-
-__all__ = ["Deflate", "Negotiation", "OFFER", "TooBig", "accept_offer", "check_answer"]
+__all__ = ["Deflate", "Negotiation", "OFFER", "TooBig", "accept_first", "accept_offer", "check_answer"]
 
 NAME = "permessage-deflate"
 OFFER = f"{NAME}; client_max_window_bits"  # what our client sends
 SYNC_TAIL = b"\x00\x00\xff\xff"  # taken off by the sender, put back by the receiver: RFC 7692 section 7.2
 WORTHWHILE = 64  # bytes: shorter messages go out as they are
+MAX_STREAMS = 8  # deflate streams in one frame: one is what everybody sends, and each costs a copy of the rest
 _WINDOW_BITS = re.compile(r"8|9|1[0-5]")
 
 
@@ -92,6 +90,15 @@ def accept_offer(offer: str) -> tuple[str, Negotiation] | None:
     return "; ".join(answer), agreed
 
 
+def accept_first(offers: Iterable[str]) -> tuple[str, Negotiation] | None:
+    """A server's answer to a client's offers, in their order of preference: the first that can be accepted."""
+    for offer in offers:
+        accepted = accept_offer(offer)
+        if accepted is not None:
+            return accepted
+    return None
+
+
 def check_answer(answer: str) -> Negotiation:
     """What a server's answer to ``OFFER`` means; ValueError for one that the offer does not allow."""
     got = _parse(answer)
@@ -130,36 +137,23 @@ class Deflate:
             self._decompressor = zlib.decompressobj(wbits=-15)
         data = self._bounded(payload, limit)
         if final:
-            data += self._bounded(SYNC_TAIL, limit - len(data))
+            if not self._decompressor.eof:  # a stream that ended has no block for the tail to complete
+                data += self._bounded(SYNC_TAIL, limit - len(data))
             if not self._agreed.receive_takeover:
                 self._decompressor = None
         return data
 
     def _bounded(self, payload: bytes, limit: int) -> bytes:
         assert self._decompressor is not None
-        if self._decompressor.eof:  # the peer ended the deflate stream; the next block begins a new one
-            self._decompressor = zlib.decompressobj(wbits=-15)
-        # one byte more than allowed tells "exactly the limit" from "more than that"; zero would mean no bound at all
-        data = self._decompressor.decompress(payload, limit + 1)
-        if len(data) > limit or self._decompressor.unconsumed_tail:
-            raise TooBig
-        return data
-
-
-class ServerDeflate(Extension):
-    """The extension as wsproto's opening handshake wants it, server side: accepts the first offer it can."""
-
-    name = NAME
-
-    def __init__(self) -> None:
-        self.agreed: Negotiation | None = None
-
-    def offer(self) -> bool:
-        return False
-
-    def accept(self, offer: str) -> str | None:
-        accepted = None if self.agreed else accept_offer(offer)
-        if accepted is None:
-            return None
-        answer, self.agreed = accepted
-        return answer.partition("; ")[2]
+        data = b""
+        for _ in range(MAX_STREAMS):
+            if self._decompressor.eof:  # the peer ended the deflate stream (RFC 7692 section 7.2.3.4): a new one begins
+                self._decompressor = zlib.decompressobj(wbits=-15)
+            # one byte more than allowed tells "exactly the limit" from "more than that"; zero would mean no bound at all
+            data += self._decompressor.decompress(payload, limit + 1 - len(data))
+            if len(data) > limit or self._decompressor.unconsumed_tail:
+                raise TooBig
+            payload = self._decompressor.unused_data
+            if not payload:
+                return data
+        raise zlib.error(f"more than {MAX_STREAMS} deflate streams in one frame")

@@ -35,6 +35,7 @@ __all__ = ["Dial", "Opened"]
 log = logging.getLogger("sync_ws.client")
 T = TypeVar("T")
 RETRY_STATUS = frozenset({408, 425, 429})  # and every 5xx
+CANCELLED = Reason("cancelled", by_us=True)
 MAX_RETRY_AFTER = 3600.0  # seconds: a server may not put us off for longer
 
 
@@ -94,6 +95,8 @@ class Dial(Io):
         try:
             with self._lock:
                 self._pipe = os.pipe()
+            if self._cancelled.is_set():  # before there was a pipe to write to
+                raise HandshakeError(CANCELLED)
             sock = self._connect()
             if self._target.secure:
                 sock = self._start_tls(sock)
@@ -104,6 +107,10 @@ class Dial(Io):
         except ssl.SSLError as exc:
             _close(sock)
             raise HandshakeError(Reason(f"TLS failed: {exc.reason or exc}", error=exc)) from exc
+        except ValueError as exc:  # a host name that cannot be one, for the resolver or for TLS
+            _close(sock)
+            text = f"{self._target.place} is no address to connect to: {exc}"
+            raise HandshakeError(Reason(text, permanent=True, error=exc)) from exc
         except OSError as exc:
             _close(sock)
             text = f"no connection to {self._target.place}: {exc.strerror or exc}"
@@ -131,11 +138,14 @@ class Dial(Io):
         remaining = (share or self._deadline).remaining()
         ready = poller.poll(None if remaining is None else remaining * 1000)
         if self._cancelled.is_set():
-            raise HandshakeError(Reason("cancelled", by_us=True))
+            raise HandshakeError(CANCELLED)
         if self._deadline.passed or (not ready and share is None):
-            raise HandshakeTimeout(f"no open connection to {self._target.place} within {self._timeout:g} s")
+            raise self._too_late()
         if not ready:
             raise TimeoutError(errno.ETIMEDOUT, "this address does not answer")
+
+    def _too_late(self) -> HandshakeTimeout:
+        return HandshakeTimeout(f"no open connection to {self._target.place} within {self._timeout:g} s")
 
     def _aside(self, function: Callable[[], T], discard: Callable[[T], object]) -> T:
         """The result of something that cannot be interrupted; ``discard`` gets one that comes too late."""
@@ -286,6 +296,8 @@ class Dial(Io):
         """RFC 6455 section 4.1, by websocket-client, over a stream that bounds and checks what it reads."""
         stream = HandshakeStream(sock, self, cookie=self._cookie)
         header = [f"{name}: {value}" for name, value in self._headers if name.lower() != "host"]
+        if self._subprotocols:  # as a header: websocket-client insists on one being chosen, RFC 6455 does not
+            header.append(f"Sec-WebSocket-Protocol: {', '.join(self._subprotocols)}")
         if self._compression:
             header.append(f"Sec-WebSocket-Extensions: {deflate.OFFER}")
         given_host = [value for name, value in self._headers if name.lower() == "host"]
@@ -293,15 +305,17 @@ class Dial(Io):
             "socket": stream,
             "header": header,
             "host": given_host[0] if given_host else self._target.host_header,
-            "subprotocols": list(self._subprotocols),
             "cookie": self._cookie,
             "redirect_limit": 0,
         }
         options.update({"origin": self._origin} if self._origin else {"suppress_origin": True})
         try:
             websocket.WebSocket().connect(self._target.text, **options)  # type: ignore[no-untyped-call]
-        except (websocket.WebSocketException, ValueError) as exc:
-            raise self._refused(stream, exc) from exc
+        except (websocket.WebSocketException, ValueError, OSError, HandshakeError) as exc:
+            refused = self._refused(stream, exc)
+            if refused is None:
+                raise
+            raise refused from exc
         try:
             answer = stream.check()
             subprotocol = self._agreed_subprotocol(answer)
@@ -310,9 +324,16 @@ class Dial(Io):
             raise HandshakeError(Reason(f"not a valid opening handshake: {exc}", permanent=True)) from exc
         return Opened(sock, stream.rest(), subprotocol, stream.headers, agreed)
 
-    def _refused(self, stream: HandshakeStream, exc: Exception) -> HandshakeError:
+    def _refused(self, stream: HandshakeStream, exc: Exception) -> HandshakeError | None:
+        """What ``exc`` means, None when it says so itself."""
         status = stream.status
+        if self._cancelled.is_set():
+            return None if isinstance(exc, HandshakeError) else HandshakeError(CANCELLED)
         if status is None or status == 101:
+            if isinstance(exc, websocket.WebSocketTimeoutException):  # our deadline, as websocket-client has it
+                return self._too_late()
+            if isinstance(exc, (OSError, HandshakeError)):
+                return None
             return HandshakeError(Reason(f"not a valid opening handshake: {exc}", permanent=status == 101, error=exc))
         body = getattr(exc, "resp_body", None) or b""
         again = status in RETRY_STATUS or status >= 500

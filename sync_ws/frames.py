@@ -139,7 +139,7 @@ class FrameReader:
         # the frame whose payload has not all arrived: its first byte, masking key, payload so far, bytes missing
         self._first = 0
         self._key = b""
-        self._partial: bytearray | None = None
+        self._partial: bytearray | memoryview | None = None  # a view when all of it was there at once
         self._missing = 0
         # the message whose last fragment has not arrived
         self._opcode = 0
@@ -164,11 +164,12 @@ class FrameReader:
         """Take what was received, to be parsed by the next ``parse``."""
         if self._partial is not None:  # then nothing is buffered
             missing = self._missing
+            assert isinstance(self._partial, bytearray)  # something is missing
             if len(data) <= missing:
                 self._partial += data
                 self._missing = missing - len(data)
                 return
-            self._partial += data[:missing]
+            self._partial += memoryview(data)[:missing]
             self._missing = 0
             self._buffer, self._at = data, missing
         elif self._at >= len(self._buffer):
@@ -251,7 +252,10 @@ class FrameReader:
             (length,) = _EIGHT_BYTES.unpack_from(buffer, at + 2)
             if length < 65536 or length >> 63:
                 raise _Failure(CloseCode.PROTOCOL_ERROR, "payload length not in its shortest form or beyond 63 bits")
-        if self._gathered + length > self._max_message and not first & 0x08:
+        limit = self._max_message
+        if first & RSV1 or (self._compressed and self._opcode):  # deflate adds a little to what it cannot compress
+            limit += (limit >> 5) + 64
+        if self._gathered + length > limit and not first & 0x08:
             raise _Failure(CloseCode.MESSAGE_TOO_BIG, f"a message has at most {self._max_message} bytes here")
         if self._mask_bit:
             begin += 4
@@ -260,8 +264,9 @@ class FrameReader:
             self._key = buffer[begin - 4 : begin]
         end = min(begin + length, size)
         self._first = first
-        self._partial = bytearray(buffer[begin:end])
         self._missing = begin + length - end
+        payload = memoryview(buffer)[begin:end]
+        self._partial = bytearray(payload) if self._missing else payload
         self._at = end
         return True
 

@@ -124,7 +124,10 @@ class HandshakeStream:
         if basic_auth:
             lines.append(f"Proxy-Authorization: Basic {basic_auth}")
         self._write("\r\n".join([*lines, "", ""]).encode())
-        self._read_head()
+        try:
+            self._read_head()
+        except ValueError as exc:
+            raise HandshakeError(Reason(f"the proxy did not answer as one: {exc}", error=exc)) from exc
         if self.status is None or not 200 <= self.status <= 299:
             again = self.status is not None and self.status >= 500
             raise HandshakeError(Reason(f"the proxy answered {self.status}", permanent=not again))

@@ -26,6 +26,7 @@ from .timing import Clock, TimerHandle, check_seconds
 __all__ = ["Heartbeat", "HeartbeatMonitor"]
 
 log = logging.getLogger("sync_ws.client")
+RETRY = 0.25  # seconds between two attempts to get a thread for the timer
 LATE = 1.0  # seconds: a timer this late means that the process was stopped; the peer gets a fresh timeout
 
 
@@ -34,7 +35,8 @@ class Heartbeat:
     """Every ``interval`` seconds ask for a sign of life; none within ``timeout`` seconds: the connection is dead.
 
     ``kind``: ``"message"`` sends ``{"ModeCode":"heart_beat","msg":<time>}``, which any server that sends messages back
-    answers; ``"ping"`` sends a Ping frame (RFC 6455 section 5.5.2), which every server answers.  Both times are above 0.
+    answers; ``"ping"`` sends a Ping frame (RFC 6455 section 5.5.2), which every server answers.  Both times are above
+    0.
     """
 
     interval: float = 30.0
@@ -73,6 +75,7 @@ class HeartbeatMonitor:
         self._on_dead = on_dead
         # guards everything below; any thread, for assignments and for arming a timer
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self._generation = 0  # a timer of another generation has nothing to do any more
         self._timer: TimerHandle | None = None
         self._due = 0.0  # when the timer fires, monotonic
@@ -97,6 +100,7 @@ class HeartbeatMonitor:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer, self._due = None, 0.0
+        self._stopped.set()
 
     def answered(self, payload: str) -> float | None:
         """``payload`` came back: the round-trip time in seconds, None if it is not the last one sent."""
@@ -107,10 +111,15 @@ class HeartbeatMonitor:
             self._sent_at = None
             return self.rtt
 
+    @property
+    def lost(self) -> bool:
+        """Whether there was no thread for the timer: ``revive`` is needed."""
+        return self._timer is None and self._due > 0
+
     def revive(self) -> None:
-        """Arm the timer again if it was lost, for want of a thread, say; called now and then."""
+        """Arm the timer again if it was lost; called now and then."""
         with self._lock:
-            if self._timer is None and self._due:
+            if self.lost:
                 self._arm(max(0.0, self._due - self._clock.monotonic()))
 
     def _arm(self, delay: float) -> None:
@@ -119,7 +128,8 @@ class HeartbeatMonitor:
         try:
             self._timer = self._clock.timer(delay, partial(self._fire, self._generation))
         except RuntimeError as exc:  # no thread to be had now: revive() tries again
-            log.warning("no timer for the heartbeat: %s", exc)
+            if self._timer is not None:
+                log.warning("no timer for the heartbeat: %s", exc)
             self._timer = None
 
     def _fire(self, generation: int) -> None:
@@ -142,6 +152,9 @@ class HeartbeatMonitor:
             self._send(payload)
         elif dead:
             self._on_dead(f"no answer to a heartbeat within {self._policy.timeout:g} s")
+        while self.lost:  # the one thread that is certain to be there is this one
+            self._stopped.wait(RETRY)
+            self.revive()
 
     def _begin(self, now: float) -> str:
         """With _lock held: note what is about to be sent, and wait for the answer."""

@@ -48,7 +48,7 @@ class Housekeeper:
         self._ping_interval = ping_interval
         self._ping_timeout = ping_timeout
         self._close_timeout = close_timeout
-        # guards the two below; any thread, for set operations only
+        # guards the two below and the pipe; any thread, for set operations and non-blocking writes to the pipe only
         self._lock = threading.Lock()
         self._watched: dict[Channel, _Watch] = {}
         self._draining: set[Channel] = set()
@@ -75,7 +75,7 @@ class Housekeeper:
         """End the thread; back within ``timeout`` seconds."""
         self._stopping = True
         self._wake()
-        if self._thread is not threading.current_thread():
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
     def add(self, channel: Channel) -> None:
@@ -175,12 +175,13 @@ class Housekeeper:
                 channel.abort(Reason(text, CloseCode.ABNORMAL))
 
     def _wake(self) -> None:
-        try:
-            os.write(self._wake_write, b"x")
-        except BlockingIOError:
-            return  # enough bytes wait there already
-        except OSError:
-            return  # stopped
+        with self._lock:  # a descriptor closed meanwhile may be another file's
+            if self._wake_write < 0:
+                return  # stopped
+            try:
+                os.write(self._wake_write, b"x")
+            except BlockingIOError:
+                return  # enough bytes wait there already
 
     def _close_pipe(self) -> None:
         with self._lock:

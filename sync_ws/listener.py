@@ -2,7 +2,7 @@
 
 Why so: ``http.server``'s loop spins at full speed when the process is out of descriptors, because ``accept`` fails at
 once and the connection stays in the backlog.  Here a failing ``accept`` is followed by a pause, and a connection that
-gets no thread is refused with a 503.
+gets no thread is refused.
 
 Threading: one daemon thread; ``stop`` from any thread.
 """
@@ -14,6 +14,7 @@ import os
 import select
 import socket
 import threading
+import weakref
 from typing import Any, Callable
 
 from .timing import Deadline
@@ -23,18 +24,21 @@ __all__ = ["Listener"]
 log = logging.getLogger("sync_ws.server")
 BACKLOG = 128
 PAUSE = 0.25  # seconds, after accept failed or no thread was to be had
-_NO_THREAD = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Listener:
     """A listening socket and its accepting thread.
 
-    ``accepted(sock, peer)`` is called in that thread and must not block; RuntimeError from it means that there is no
-    thread for the connection.  OSError when the address cannot be bound.
+    ``accepted(sock, peer)`` is called in that thread and must not block; False from it means that the connection is
+    one too many, RuntimeError that there is no thread for it.  Then ``refusal`` is sent (nothing, if it is empty).
+    OSError when the address cannot be bound.
     """
 
-    def __init__(self, host: str, port: int, accepted: Callable[[socket.socket, Any], None]) -> None:
+    def __init__(
+        self, host: str, port: int, accepted: Callable[[socket.socket, Any], bool], refusal: bytes = b""
+    ) -> None:
         self._accepted = accepted
+        self._refusal = refusal
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._sock = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=False)
         self._sock.setblocking(False)
@@ -46,6 +50,7 @@ class Listener:
         # guards _closed; held while closing, by any thread
         self._lock = threading.Lock()
         self._closed = False
+        _listeners.add(self)
 
     def start(self, name: str) -> None:
         """Begin to accept.  RuntimeError when the system has no thread to give."""
@@ -78,6 +83,14 @@ class Listener:
                 if fd >= 0:
                     os.close(fd)
 
+    def _forget_in_child(self) -> None:
+        """After fork: a copy of the socket would keep the port open after the parent has closed it.  A listener that
+        was not started yet is left alone: the child may be meant to start it."""
+        if self._thread is not None:
+            self._stopping.set()
+            self._lock = threading.Lock()
+            self._close()
+
     def _run(self) -> None:
         poller = select.poll()
         poller.register(self._sock.fileno(), select.POLLIN)
@@ -100,18 +113,39 @@ class Listener:
                 self._stopping.wait(PAUSE)
             return False
         try:
-            self._accepted(sock, peer)
-        except RuntimeError as exc:
+            if not self._accepted(sock, peer):
+                self._refuse(sock, 0.0)
+        except (RuntimeError, MemoryError) as exc:
             log.warning("no thread for a new connection: %s", exc)
-            self._refuse(sock)
-            self._stopping.wait(PAUSE)
+            self._refuse(sock, PAUSE)
         return True
 
-    def _refuse(self, sock: socket.socket) -> None:
+    def _refuse(self, sock: socket.socket, pause: float) -> None:
+        """Answer and close.  The pause is spent reading what the peer sent: left unread, it would make the close a
+        reset, and the answer might be lost in it."""
+        deadline = Deadline(pause)
         try:
-            sock.setblocking(False)
-            sock.send(_NO_THREAD)
+            sock.settimeout(0.0)
+            if self._refusal:
+                sock.send(self._refusal)
+            sock.shutdown(socket.SHUT_WR)
+            sock.settimeout(deadline.remaining())
+            while sock.recv(65536) and not deadline.passed:
+                sock.settimeout(deadline.remaining())
         except OSError as exc:
-            log.debug("the refused connection has left: %s", exc)
+            log.debug("a refused connection: %s", exc)
         finally:
             sock.close()
+        self._stopping.wait(deadline.remaining())
+
+
+_listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for listener in list(_listeners):
+        listener._forget_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -47,7 +47,7 @@ if hasattr(os, "register_at_fork"):  # a child must not use the keys its parent 
     os.register_at_fork(after_in_child=_keys.clear)
 
 
-def apply_mask(payload: bytes | bytearray, key: bytes) -> bytes:
+def apply_mask(payload: bytes | bytearray | memoryview, key: bytes) -> bytes:
     """``payload`` XOR the repeated ``key``; masking and unmasking are the same."""
     size = len(payload)
     if size < TRANSLATE_FROM:
@@ -57,15 +57,16 @@ def apply_mask(payload: bytes | bytearray, key: bytes) -> bytes:
     numpy = _numpy or _load_numpy(size)
     if numpy:
         return _with_numpy(numpy, payload, key)
-    if not _tables:
-        _tables.extend(bytes(a ^ b for a in range(256)) for b in range(256))
+    if len(_tables) < 256:
+        # assigned as a whole: another thread must not see a part of it
+        _tables[:] = [bytes(a ^ b for a in range(256)) for b in range(256)]
     lanes = bytearray(payload)
     for lane in range(4):
         lanes[lane::4] = lanes[lane::4].translate(_tables[key[lane]])
     return bytes(lanes)
 
 
-def _with_numpy(numpy: Any, payload: bytes | bytearray, key: bytes) -> bytes:
+def _with_numpy(numpy: Any, payload: bytes | bytearray | memoryview, key: bytes) -> bytes:
     words = len(payload) >> 2
     masked: bytes = (
         numpy.frombuffer(payload, numpy.uint32, words) ^ numpy.frombuffer(key, numpy.uint32)

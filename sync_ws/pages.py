@@ -63,13 +63,16 @@ def find_page(pages: Pages, path: str) -> Path | None:
     if decoded.endswith("/"):
         decoded += "index.html"
     found = pages
-    for segment in decoded[1:].split("/"):
-        if not _SEGMENT.fullmatch(segment):
-            return None
-        found = found / segment
-        if found.is_symlink():
-            return None
-    return found if found.is_file() else None
+    try:
+        for segment in decoded[1:].split("/"):
+            if not _SEGMENT.fullmatch(segment):
+                return None
+            found = found / segment
+            if found.is_symlink():
+                return None
+        return found if found.is_file() else None
+    except OSError:  # longer than a file's name may be
+        return None
 
 
 def content_type(page: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Generic, Iterator, Mapping, TypeVar
 
 from .errors import SyncWsError
 
-__all__ = ["Claim", "NameTaken", "POLICIES", "Registry"]
+__all__ = ["Claim", "NameTaken", "NoPlace", "POLICIES", "Registry"]
 
 T = TypeVar("T")
 POLICIES = ("replace", "reject", "allow")
@@ -22,6 +22,10 @@ POLICIES = ("replace", "reject", "allow")
 
 class NameTaken(SyncWsError):
     """The name has a holder, and the policy is to reject a second one."""
+
+
+class NoPlace(SyncWsError):
+    """Every place is taken."""
 
 
 class Claim(Generic[T]):
@@ -38,13 +42,15 @@ class Registry(Mapping[str, T], Generic[T]):
     """A read-only mapping of name -> open connection, and the operations that change it.
 
     ``policy``: what happens to a second holder of a name. ``"replace"``: it gets the name, the first one is to be
-    closed; ``"reject"``: it is refused; ``"allow"``: both stay, the mapping shows the newer one.
+    closed; ``"reject"``: it is refused; ``"allow"``: both stay, the mapping shows the newer one.  ``limit``: how many
+    places there are, None for no limit.
     """
 
-    def __init__(self, policy: str = "replace") -> None:
+    def __init__(self, policy: str = "replace", limit: int | None = None) -> None:
         if policy not in POLICIES:
             raise ValueError(f"name_policy is one of {', '.join(POLICIES)}, not {policy!r}")
         self.policy = policy
+        self._limit = limit
         # guards everything below; any thread, for dictionary operations only
         self._lock = threading.Lock()
         self._claims: set[Claim[T]] = set()  # every place taken, named or not, open or still in its handshake
@@ -53,9 +59,14 @@ class Registry(Mapping[str, T], Generic[T]):
     # -- the life of a claim --------------------------------------------------------------------------------------
 
     def claim(self, name: str | None) -> Claim[T]:
-        """Take a place, and ``name`` with it if it is not None.  NameTaken when the policy refuses it."""
+        """Take a place, and ``name`` with it if it is not None.
+
+        NoPlace when there is none left, NameTaken when the policy refuses the name.
+        """
         claim: Claim[T] = Claim(name)
         with self._lock:
+            if self._limit is not None and len(self._claims) >= self._limit:
+                raise NoPlace(f"all {self._limit} places are taken")
             if name is not None:
                 holders = self._named.get(name)
                 if holders and self.policy == "reject":
@@ -65,16 +76,20 @@ class Registry(Mapping[str, T], Generic[T]):
         return claim
 
     def open(self, claim: Claim[T], holder: T) -> list[T]:
-        """The claim's connection is open: show it.  Returns the open connections it replaces, for the caller to close."""
+        """The claim's connection is open: show it.  Returns the open connections that are replaced, for the caller to
+        close; ``holder`` itself, where a newer one of its name is open already."""
         with self._lock:
+            if claim not in self._claims:  # it has ended already
+                return []
             claim.holder = holder
             if claim.name is None or self.policy != "replace":
                 return []
+            # the order of the claims decides, not that of the handshakes: a newer one that was faster replaces this
+            # one; those still in their handshake stay, theirs is the next takeover
             claims = self._named[claim.name]
-            # newer claims in their handshake stay: theirs is the next takeover
-            older = claims[: claims.index(claim)]
-            self._named[claim.name] = [other for other in claims if other not in older or other.holder is None]
-            return [other.holder for other in older if other.holder is not None]
+            replaced = [other for other in claims if other.holder is not None][:-1]
+            self._named[claim.name] = [other for other in claims if other not in replaced]
+            return [other.holder for other in replaced if other.holder is not None]
 
     def release(self, claim: Claim[T]) -> bool:
         """Give a claim back; whether it still held its place.  Never touches another one's."""

@@ -46,7 +46,8 @@ class Headers(Mapping[str, str]):
 
     def tokens(self, name: str) -> list[str]:
         """The comma-separated elements of ``name``, over all its lines, empty ones left out."""
-        return [part for value in self._fields.get(name.lower(), ()) for item in value.split(",") if (part := item.strip())]
+        parts = (part.strip() for value in self._fields.get(name.lower(), ()) for part in value.split(","))
+        return [part for part in parts if part]
 
     def __getitem__(self, name: str) -> str:
         return ", ".join(self._fields[name.lower()])
@@ -65,8 +66,8 @@ class Headers(Mapping[str, str]):
 class Request:
     """An opening handshake's request.  Its repr shows no header value and no query: they may hold secrets.
 
-    ``path``: without the query, as sent.  ``query``: decoded, the first value of each name.  ``peer``: host and port of the other end of
-    the TCP connection (a proxy's, if there is one).  ``secure``: over TLS here.
+    ``path``: without the query, as sent.  ``query``: decoded, the first value of each name.  ``peer``: host and port
+    of the other end of the TCP connection (a proxy's, if there is one).  ``secure``: over TLS here.
     """
 
     method: str

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import socket
 import ssl
 import threading
@@ -20,13 +21,13 @@ from typing import Any, Callable, Collection, Iterable, Mapping
 
 from .channel import Limits
 from .connection import Connection
-from .errors import CloseCode, ConnectionClosed, Reason, Refusal
+from .errors import CloseCode, ConnectionClosed, Reason, Refusal, SendTimeout
 from .events import EventBus, H
 from .frames import Message, encode_frame
 from .housekeeper import Housekeeper
 from .listener import Listener
 from .pages import check_pages
-from .registry import Claim, NameTaken, Registry
+from .registry import Claim, NameTaken, NoPlace, Registry
 from .request import Request
 from .timing import Deadline, check_count, check_seconds
 from .upgrade import Upgrade, UpgradeHandler, UpgradePolicy
@@ -37,6 +38,12 @@ __all__ = ["Delivery", "Server"]
 log = logging.getLogger("sync_ws.server")
 EVENTS = ("open", "message", "close", "error", "heartbeat")
 RETRY_AFTER = 5  # seconds, in the 503 of a full server
+FULL = "the server is full, try again later"
+# for a connection that gets no thread, in which its request could be read
+NO_THREAD = (
+    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    f"Retry-After: {RETRY_AFTER}\r\nContent-Length: {len(FULL) + 1}\r\nConnection: close\r\n\r\n{FULL}\n"
+).encode()
 
 
 @dataclass(frozen=True)
@@ -103,16 +110,18 @@ class Server:
             check_seconds("ping_timeout", ping_timeout),
         )
         self._bus = EventBus(EVENTS, on_error=self._event_function_raised)
-        self._registry: Registry[Connection] = Registry(name_policy)
+        self._registry: Registry[Connection] = Registry(name_policy, max_connections)
         # guards _threads, _handshakes and _state; any thread, for set operations and assignments only
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
         self._handshakes: set[socket.socket] = set()  # sockets that are not WebSockets yet, to be cut at shutdown
         self._state = "new"  # new -> running -> stopped
+        self._pid = os.getpid()
         self._ended = threading.Event()
         self._numbers = itertools.count(1)
         self._counters = {"accepted": 0, "refused": 0, "opened": 0, "broadcasts": 0, "broadcasts_refused": 0}
-        self._listener = Listener(host, port, self._accepted)
+        # a client that expects TLS could not read it
+        self._listener = Listener(host, port, self._accepted, NO_THREAD if ssl_context is None else b"")
         self.host, self.port = self._listener.address
         self._housekeeper: Housekeeper | None = None
 
@@ -134,11 +143,15 @@ class Server:
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     def start(self) -> Server:
-        """Accept connections in background threads; returns at once.  RuntimeError if it was started before."""
+        """Accept connections in background threads; returns at once.
+
+        RuntimeError if it was started before, or when the system has no thread to give: it is shut down then.
+        """
         with self._lock:
             if self._state != "new":
                 raise RuntimeError(f"a server is started once; this one is {self._state}")
             self._state = "running"
+            self._pid = os.getpid()
         interval, timeout = self._ping
         self._housekeeper = Housekeeper(
             f"sync_ws-{self.port}",
@@ -146,8 +159,12 @@ class Server:
             ping_timeout=timeout,
             close_timeout=self._limits.close_timeout,
         )
-        self._housekeeper.start()
-        self._listener.start(f"sync_ws-{self.port}-accept")
+        try:
+            self._housekeeper.start()
+            self._listener.start(f"sync_ws-{self.port}-accept")
+        except RuntimeError:
+            self.shutdown()
+            raise
         return self
 
     def serve_forever(self) -> None:
@@ -169,6 +186,8 @@ class Server:
         own is not waited for.
         """
         deadline = Deadline(check_seconds("timeout", timeout, zero=True))
+        if self._pid != os.getpid():
+            return ()  # a fork's copy: connections and threads are the parent's
         with self._lock:
             self._state = "stopped"
             handshakes = list(self._handshakes)
@@ -192,7 +211,8 @@ class Server:
         with self._lock:
             threads = list(self._threads)
         for thread in threads:
-            if thread is not threading.current_thread():
+            # one without an ident is about to be started, or could not be; it will find the server stopped
+            if thread.ident is not None and thread is not threading.current_thread():
                 thread.join(deadline.remaining())
 
     def __enter__(self) -> Server:
@@ -239,13 +259,19 @@ class Server:
     def send_to(self, name: str, data: Data) -> None:
         """Send one message to the client of that name (to each of them, where several may have it).
 
-        KeyError if there is none; else as ``Connection.send``.
+        KeyError if there is none; else as ``Connection.send``, after every holder had its turn.
         """
         holders = self._registry.holders(name)
         if not holders:
             raise KeyError(f"no client is named {name!r}")
+        failures = []
         for connection in holders:
-            connection.send(data)
+            try:
+                connection.send(data)
+            except (ConnectionClosed, SendTimeout) as exc:
+                failures.append(exc)
+        if failures:
+            raise failures[0]
 
     def stats(self) -> dict[str, Any]:
         """Counters of this server, and how many connections and threads there are now."""
@@ -261,33 +287,33 @@ class Server:
 
     # -- one connection, in its own thread ------------------------------------------------------------------------
 
-    def _accepted(self, sock: socket.socket, peer: Any) -> None:
-        """In the accepting thread: give the connection a thread.  RuntimeError when the system has none."""
+    def _accepted(self, sock: socket.socket, peer: Any) -> bool:
+        """In the accepting thread: give the connection a thread; False when there are too many already.  RuntimeError
+        when the system has none."""
         self._counters["accepted"] += 1
         thread = threading.Thread(
             target=self._serve, args=(sock, peer), name=f"sync_ws-{self.port}-{next(self._numbers)}", daemon=True
         )
         with self._lock:
-            # twice the connections: as many may be in their handshake; beyond that the kernel's backlog waits
+            # twice the connections: as many may be in their handshake
             full = len(self._threads) >= 2 * self._max_connections or self._state != "running"
             if not full:
                 self._threads.add(thread)
                 self._handshakes.add(sock)
         if full:
-            _cut(sock)
-            sock.close()
-            return
+            self._counters["refused"] += 1
+            return False
         try:
             thread.start()
         except BaseException:
             self._forget(thread, sock)
             raise
+        return True
 
     def _forget(self, thread: threading.Thread, sock: socket.socket) -> None:
         with self._lock:
             self._threads.discard(thread)
             self._handshakes.discard(sock)
-        sock.close()
 
     def _serve(self, sock: socket.socket, peer: Any) -> None:
         connection = claim = None
@@ -302,18 +328,21 @@ class Server:
                 self._converse(connection, claim)
         finally:
             self._forget(threading.current_thread(), sock)
+            sock.close()
 
     def _open(self, sock: socket.socket, peer: Any) -> tuple[Connection, Claim[Connection]] | tuple[None, None]:
         """TLS and the opening handshake, under one deadline; (None, None) when it was answered with a refusal."""
         deadline = Deadline(self._handshake_timeout)
         plain = sock
         if self._ssl_context is not None:
-            sock.settimeout(deadline.remaining())
-            sock = self._ssl_context.wrap_socket(sock, server_side=True)
-            with self._lock:  # wrapping detached the plain socket: the new one has the descriptor
+            with self._lock:  # wrapping detaches the plain socket: the new one has the descriptor, for shutdown to cut
+                sock = self._ssl_context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
                 self._handshakes.discard(plain)
                 self._handshakes.add(sock)
         try:
+            if isinstance(sock, ssl.SSLSocket):
+                sock.settimeout(deadline.remaining())
+                sock.do_handshake()
             handler = UpgradeHandler(sock, peer, self._policy, deadline, secure=self._ssl_context is not None)
             connection, claim = self._admit(sock, handler, deadline)
         except BaseException:
@@ -334,11 +363,13 @@ class Server:
         upgrade = handler.upgrade
         if upgrade is None:
             return None, None
-        if self._registry.places >= self._max_connections or self._state != "running":
-            handler.refuse(Refusal(503, "the server is full, try again later", {"Retry-After": str(RETRY_AFTER)}))
-            return None, None
         try:
+            if self._state != "running":
+                raise NoPlace("the server is shutting down")
             claim = self._registry.claim(upgrade.name)
+        except NoPlace:
+            handler.refuse(Refusal(503, FULL, {"Retry-After": str(RETRY_AFTER)}))
+            return None, None
         except NameTaken:
             handler.refuse(Refusal(409, "expected a name that is not in use"))
             return None, None
@@ -399,9 +430,10 @@ class Server:
             else:
                 for message in connection:
                     self._emit_message(connection, message)
-        except ConnectionClosed as exc:
-            log.debug("%r: the handler ended with its connection: %s", connection, exc)
         except Exception as exc:
+            if isinstance(exc, ConnectionClosed) and not connection.connected:  # else another one's end came out here
+                log.debug("%r: the handler ended with its connection: %s", connection, exc)
+                return
             log.exception("the handler of %r raised", connection)
             self._bus.emit("error", connection, exc)
             connection.channel.close(CloseCode.INTERNAL_ERROR, "the handler failed")
@@ -410,7 +442,7 @@ class Server:
         self._bus.emit("message", connection, message)
 
     def _event_function_raised(self, event: str, args: tuple[Any, ...], exc: Exception) -> None:
-        if isinstance(exc, ConnectionClosed) and event != "error":
+        if isinstance(exc, ConnectionClosed) and event != "error" and not args[0].connected:
             log.debug("%s function of %r: %s", event, args[0], exc)
             return
         log.error("a function for the event %r of %r raised", event, args[0], exc_info=exc)

@@ -91,7 +91,7 @@ class Upgrade:
 
 
 class UpgradeHandler(BaseHTTPRequestHandler):
-    """Handles the one request of a connection: ``upgrade`` is set if it may become a WebSocket, else it was answered."""
+    """Handles a connection's one request: ``upgrade`` is set if it may become a WebSocket, else it was answered."""
 
     protocol_version = "HTTP/1.1"
     server_version = "sync_ws"
@@ -128,6 +128,9 @@ class UpgradeHandler(BaseHTTPRequestHandler):
 
     def finish(self) -> None:
         return  # the socket is the server's
+
+    def version_string(self) -> str:
+        return self.server_version
 
     def log_message(self, format: str, *args: Any) -> None:
         # what the peer sent is escaped, so that a record stays one line; never the query, it may hold a token
@@ -183,7 +186,12 @@ class UpgradeHandler(BaseHTTPRequestHandler):
         if request.method not in ("GET", "HEAD"):
             raise Refusal(405, "expected the method GET or HEAD", {"Allow": "GET, HEAD"})
         headers = {"Content-Type": content_type(page), "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
-        self._answer(200, headers, page.read_bytes())
+        try:
+            body = page.read_bytes()
+        except OSError as exc:  # removed a moment ago, or not ours to read
+            log.warning("the page %s cannot be read: %s", ascii(str(page)), exc)
+            raise Refusal(404, "no such page") from None
+        self._answer(200, headers, body)
 
     # -- checks, in their order -----------------------------------------------------------------------------------
 

@@ -83,7 +83,7 @@ def _parse(url: str, schemes: tuple[str, ...], expected: str) -> Target:
 
 
 def environment_proxy(target: Target) -> Target | None:
-    """The proxy that the environment variables name for ``target`` (``https_proxy`` for wss, ``no_proxy`` respected)."""
+    """The proxy of the environment variables for ``target`` (``https_proxy`` for wss, ``no_proxy`` respected)."""
     from urllib.request import getproxies, proxy_bypass
 
     if proxy_bypass(target.host):

@@ -26,6 +26,7 @@ __all__ = ["Writer", "as_payload"]
 
 Data = str | bytes | bytearray | memoryview
 BATCH_BYTES = 256 * 1024  # a batch is written when it has gathered this much
+_MAX_HEADER = 14  # bytes; a batch counts it for each message, so that empty ones count too
 
 
 def as_payload(data: Data) -> tuple[int, bytes]:
@@ -35,6 +36,16 @@ def as_payload(data: Data) -> tuple[int, bytes]:
     if isinstance(data, (bytes, bytearray, memoryview)):
         return Opcode.BINARY, bytes(data)
     raise TypeError(f"a message is str for text or bytes for binary, not {type(data).__name__}")
+
+
+class _Batch:
+    """What one thread has gathered: that thread's alone."""
+
+    __slots__ = ("items", "size")
+
+    def __init__(self) -> None:
+        self.items: list[tuple[int, bytes]] = []
+        self.size = 0  # bytes
 
 
 class Writer:
@@ -74,7 +85,7 @@ class Writer:
         self._torn = False  # True during a system call: an interrupt then leaves the stream in an unknown state
         self._progress_at = 0.0  # when the queue last moved (or began), monotonic
         self._over_since: float | None = None  # since when post() finds the queue over its bound
-        self.batches: dict[int, list[tuple[int, bytes]]] = {}  # by thread; each entry is its own thread's alone
+        self.batches: dict[int, _Batch] = {}  # by thread; each entry is its own thread's alone
         self.on_queued: Callable[[], None] | None = None  # told, outside the lock, that somebody must flush later
         self.bytes_sent = 0
         self.messages_sent = 0
@@ -112,7 +123,7 @@ class Writer:
         if ident in self.batches:  # nested: the outer one writes
             yield
             return
-        self.batches[ident] = []
+        self.batches[ident] = _Batch()
         try:
             yield
         finally:
@@ -121,15 +132,14 @@ class Writer:
             finally:
                 del self.batches[ident]
 
-    def write_batch(self) -> None:
-        """Write what this thread has gathered, if it has."""
+    def write_batch(self, wait: bool = True) -> None:
+        """Write what this thread has gathered, if it has; ``wait``: until it is in the kernel."""
         if not self.batches:
             return
         gathered = self.batches.get(threading.get_ident())
-        if not gathered:
+        if gathered is None or not gathered.items:
             return
-        items = gathered[:]
-        gathered.clear()
+        items, gathered.items, gathered.size = gathered.items, [], 0
         try:
             with self._lock:
                 if not self._open:
@@ -139,16 +149,15 @@ class Writer:
         except OSError as exc:
             self._break("writing failed", exc)
             raise self._closed_error() from exc
-        if ticket:
+        if ticket and wait:
             self._wait_for(ticket)
 
-    def _gather(self, batch: list[tuple[int, bytes]], opcode: int, payload: bytes) -> None:
+    def _gather(self, batch: _Batch, opcode: int, payload: bytes) -> None:
         if not self._open:  # a stale answer is as good as one of a moment ago: write_batch looks again
             raise self._closed_error()
-        batch.append((opcode, payload))
-        if len(payload) >= BATCH_BYTES or (
-            len(batch) % 64 == 0 and sum(len(gathered) for _, gathered in batch) >= BATCH_BYTES
-        ):
+        batch.items.append((opcode, payload))
+        batch.size += len(payload) + _MAX_HEADER
+        if batch.size >= BATCH_BYTES:
             self.write_batch()
 
     # -- for the library: never waits ---------------------------------------------------------------------------
@@ -299,9 +308,10 @@ class Writer:
         while self.bytes_sent < ticket:
             self._transport.wait_writable(deadline.remaining())
             self.flush()
+            empty = not self._queue  # looked at first: who writes counts before he takes a frame off the queue
             if self.bytes_sent >= ticket:
                 return
-            if not self._queue:  # fail() emptied it
+            if empty:  # fail() emptied it
                 raise self._closed_error()
             if self.bytes_sent != seen:
                 seen, deadline = self.bytes_sent, Deadline(self._send_timeout)

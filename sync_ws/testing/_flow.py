@@ -1,12 +1,13 @@
 """What a FaultProxy does with one connection: one direction of it, and the pair of both.
 
-Why apart from `proxy`: this half has no thread, no lock and no selector, so each rule about bytes stands alone.
-A `Flow` carries the bytes of one direction from a source socket to a sink socket; a `Link` is the two flows of
-one proxied connection with its life: connecting, open, lingering (cut: our FIN is out), closed.
+Why apart from `proxy`: this half has no thread, no lock and no selector, so each rule about bytes stands
+alone. A `Flow` carries the bytes of one direction from a source socket to a sink socket; a `Link` is the two
+flows of one proxied connection with its life: connecting, open, lingering (cut: our FIN is out), closed.
 
-Threading: none. Every object here belongs to the one I/O thread of its proxy, and all sockets are non-blocking.
 Flow control: a flow holds at most `BUFFER` bytes; when it may not pass them on it stops reading, so a stalled
-direction pushes back on its sender exactly as a full network would.
+direction pushes back on its sender as a full network would.
+
+Threading: none. Every object here belongs to the one thread of its proxy, and all sockets are non-blocking.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Flow:
             self._discard_pending()
 
     def write(self, now: float) -> Ending | None:
-        """Forward what may go at monotonic time `now`; returns how the whole connection has to end, if it has to."""
+        """Forward what may go at monotonic time `now`; how the whole connection has to end, or None."""
         self.interrupted = False
         for _ in range(PIECES_PER_TURN):
             due = self.faults.reached(self.forwarded)
@@ -203,9 +204,11 @@ class Link:
                 if flow.sink_gone:
                     opposite.heard = Ending.RESET  # that sink is the other flow's source
                 if ending is Ending.RESET:
-                    return self.abort()
+                    self.abort()
+                    return
                 if ending is Ending.FIN:
-                    return self.cut(now)
+                    self.cut(now)
+                    return
             if self.to_server.finished and self.to_client.finished:
                 self.state = LinkState.CLOSED
         elif self.state is LinkState.LINGERING and now >= self._linger_until():
@@ -217,11 +220,11 @@ class Link:
             return self._linger_until()
         if self.state is not LinkState.OPEN:
             return None
-        times = [time for flow in (self.to_server, self.to_client) if (time := flow.wants_turn_at()) is not None]
-        return min(times, default=None)
+        times = (self.to_server.wants_turn_at(), self.to_client.wants_turn_at())
+        return min((time for time in times if time is not None), default=None)
 
     def cut(self, now: float) -> None:
-        """Send FIN to both peers. Closing at once with unread bytes would send RST instead: so linger first."""
+        """Send FIN to both peers, and linger: closing with bytes unread would send RST instead."""
         if self.state in (LinkState.LINGERING, LinkState.CLOSED):
             return
         self.state = LinkState.LINGERING

@@ -1,10 +1,10 @@
 """The thread behind a FaultProxy: its listener, its selector and all its connections.
 
-Why one thread and a selector, not two threads a connection: what a control does (cut, reset, stall) then happens
-between two events, never beside one, and no socket is ever closed under another thread's hands.
+Why one thread and a selector, not two threads a connection: what a control does (cut, reset, stall) then
+happens between two events, never beside one, and no socket is ever closed under another thread's hands.
 
-Threading: everything belongs to the relay's own thread but `call` and `close`, which any other thread may use. The
-state therefore needs no lock; the only lock guards the queue of commands.
+Threading: everything belongs to the relay's own thread but `call` and `close`, which any other thread may
+use. The state therefore needs no lock; the only lock guards the queue of commands.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class RelayClosed(RuntimeError):
 
 
 class Relay:
-    """Listens on a free port of 127.0.0.1 and carries each connection to the upstream address. Runs at once."""
+    """Listens on a free port of 127.0.0.1, carries each connection to the upstream address. Runs at once."""
 
     def __init__(self, family: int, upstream: tuple[Any, ...]) -> None:
         self._family = family
         self._upstream = upstream
-        # Guards _commands and _closed, held for a few instructions by any thread: no command enters the queue once
-        # the thread has emptied it for the last time.
+        # Guards _commands and _closed, held for a few instructions by any thread: no command enters the queue
+        # once the thread has emptied it for the last time.
         self._lock = threading.Lock()
         self._commands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._closed = False
@@ -159,7 +159,7 @@ class Relay:
                 outcome.set_exception(RelayClosed("the proxy is closed"))
 
     def _turn(self) -> None:
-        """Wait for what happens next and deal with it; commands come last, when the connections are settled."""
+        """Wait for what happens next and deal with it; commands come last, on settled connections."""
         command_waiting = False
         touched: set[Link] = set()
         for key, events in self._selector.select(self._seconds_to_wait()):
@@ -218,12 +218,14 @@ class Relay:
                 command, outcome = self._commands.popleft()
             try:
                 result = command()
-            except Exception as error:
-                outcome.set_exception(error)
-            else:
                 for link in tuple(self._links):
                     self._settle(link)
                 outcome.set_result(result)
+            except OSError as error:  # from listening again, say: it is the caller's
+                outcome.set_exception(error)
+            finally:
+                if not outcome.done():  # a defect here: it ends this thread, and no caller may wait for that
+                    outcome.set_exception(RelayClosed("the proxy has failed"))
 
     def _accept_one(self) -> list[Link]:
         """The accepted connection, dialling; an empty list when there is none after all."""

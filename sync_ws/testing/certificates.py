@@ -1,7 +1,7 @@
 """A throwaway certificate authority and server certificates, good and bad, for tests of TLS.
 
-Everything is made anew by `make_certificates` in some 0.1 s (EC keys on P-256), by the `openssl` command where there
-is one, else by the `cryptography` package. Nothing of it is secret or lives longer than a week.
+Everything is made anew by `make_certificates` in some 0.1 s (EC keys on P-256), by the `openssl` command
+where there is one, else by the `cryptography` package. Nothing of it is secret or lives longer than a week.
 
 Threading: a `Certificates` object is immutable, each call of a context method makes a new context.
 """
@@ -16,6 +16,7 @@ import shutil
 import ssl
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any
 __all__ = ["Certificates", "make_certificates"]
 
 _OPENSSL_TIMEOUT = 30.0  # seconds for one run of the command
-_DAY = datetime.timedelta(days=1)
+_DAY = 24 * 3600.0  # seconds
 _NAMES = ("localhost", "127.0.0.1", "::1")
 _WRONG_NAMES = ("wrong.invalid",)
 
@@ -57,10 +58,10 @@ class Certificates:
 
 
 def make_certificates(directory: str | os.PathLike[str]) -> Certificates:
-    """Write new keys and certificates into an existing directory; files of an earlier call there are replaced.
+    """Write new keys and certificates into an existing directory, over those of an earlier call there.
 
-    RuntimeError when there is neither the `openssl` command nor the `cryptography` package, or when the command fails
-    (with its output).
+    RuntimeError when there is neither the `openssl` command nor the `cryptography` package, or when the
+    command fails (with its output).
     """
     folder = Path(directory)
     made = Certificates(
@@ -87,13 +88,16 @@ def _find_maker() -> Callable[[Certificates], None]:
     return _make_with_cryptography
 
 
-def _validity(made: Certificates, certificate: Path) -> tuple[datetime.datetime, datetime.datetime]:
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return (now - 20 * _DAY, now - 10 * _DAY) if certificate == made.expired_cert else (now - _DAY, now + 6 * _DAY)
+def _validity(made: Certificates, certificate: Path) -> tuple[float, float]:
+    """When it begins and ends to be valid, in seconds since the epoch."""
+    now = time.time()
+    if certificate == made.expired_cert:
+        return now - 20 * _DAY, now - 10 * _DAY
+    return now - _DAY, now + 6 * _DAY
 
 
-# With the openssl command. Its `ca` subcommand, awkward as it is, is the only one that takes a start and an end of
-# validity in every version in use.
+# With the openssl command. Its `ca` subcommand, awkward as it is, is the only one that takes a start and an
+# end of validity in every version in use.
 
 _OPENSSL_CONFIG = """
 [req]
@@ -154,7 +158,8 @@ def _make_with_openssl(made: Certificates) -> None:
         run("req", "-x509", "-key", key, "-sha256", "-out", made.self_signed.resolve(), "-days", "7",
             "-extensions", "good")
         for certificate in (made.server_cert, made.expired_cert, made.wrong_host_cert):
-            start, end = (moment.strftime("%Y%m%d%H%M%SZ") for moment in _validity(made, certificate))
+            period = _validity(made, certificate)
+            start, end = (time.strftime("%Y%m%d%H%M%SZ", time.gmtime(at)) for at in period)
             section = "wrong_host" if certificate == made.wrong_host_cert else "good"
             run("ca", "-batch", "-notext", "-in", "server.csr", "-cert", ca, "-out", certificate.resolve(),
                 "-startdate", start, "-enddate", end, "-extensions", section)
@@ -166,8 +171,8 @@ def _openssl_names(names: tuple[str, ...]) -> str:
 
 def _openssl(folder: Path, *arguments: str | Path) -> None:
     command = ["openssl", *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-                          timeout=_OPENSSL_TIMEOUT)
+    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          check=False, timeout=_OPENSSL_TIMEOUT)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
 
@@ -199,9 +204,13 @@ def _make_with_cryptography(made: Certificates) -> None:
 
 
 def _sign(is_authority: bool, public_key: Any, issuer: str, issuer_key: Any, names: tuple[str, ...],
-          period: tuple[datetime.datetime, datetime.datetime]) -> Any:
+          period: tuple[float, float]) -> Any:
     x509 = importlib.import_module("cryptography.x509")
     hashes = importlib.import_module("cryptography.hazmat.primitives.hashes")
+
+    utc = datetime.timezone(datetime.timedelta())
+    begin, end = (datetime.datetime.fromtimestamp(at, utc) for at in period)
+    issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
 
     def name(text: str) -> Any:
         return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
@@ -209,17 +218,18 @@ def _sign(is_authority: bool, public_key: Any, issuer: str, issuer_key: Any, nam
     builder = (
         x509.CertificateBuilder().subject_name(name(issuer if is_authority else "sync_ws test"))
         .issuer_name(name(issuer)).public_key(public_key).serial_number(x509.random_serial_number())
-        .not_valid_before(period[0]).not_valid_after(period[1])
+        .not_valid_before(begin).not_valid_after(end)
         .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
         .add_extension(_key_usage(x509, is_authority), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+        .add_extension(issuer_id, critical=False)
     )
     if not is_authority:
         entries = [x509.IPAddress(ipaddress.ip_address(text)) if _is_address(text) else x509.DNSName(text)
                    for text in names]
         builder = builder.add_extension(x509.SubjectAlternativeName(entries), critical=False)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        purpose = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH])
+        builder = builder.add_extension(purpose, critical=False)
     return builder.sign(issuer_key, hashes.SHA256())
 
 

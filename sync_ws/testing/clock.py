@@ -1,11 +1,12 @@
-"""A clock that tests advance by hand: six hours of heartbeats in a millisecond, and nothing happens in between.
+"""A clock that tests advance by hand: six hours of heartbeats in a millisecond, each where it belongs.
 
-`ManualClock` has the interface of the library's system clock, `monotonic()` and `timer(delay, function)`, so it goes
-wherever a clock is taken. Its timers run when a test says so, in the order they are due, each in a thread of its own
-as `threading.Timer` would run it, and `advance` waits for each before it goes on: a test has no race to lose.
+`ManualClock` has the interface of the library's system clock, `monotonic()` and `timer(delay, function)`, so
+it goes wherever a clock is taken. Its timers run when a test says so, in the order they are due, each in a
+thread of its own as `threading.Timer` would run it, and `advance` waits for each before it goes on: a test
+has no race to lose.
 
-Threading: `monotonic` and `timer` and the timers' `cancel` may be called from any thread, the timers' functions
-included. One thread at a time advances the clock. Functions are called without any lock.
+Threading: `monotonic` and `timer` and the timers' `cancel` may be called from any thread, the timers'
+functions included. One thread at a time advances the clock. Functions are called without any lock.
 """
 
 from __future__ import annotations
@@ -45,16 +46,16 @@ class ManualTimer:
 class ManualClock:
     """Time in seconds that moves only by advance() and suspend(); it begins at `start`.
 
-    `patience` is the real time, in seconds, that one timer's function may take before advance() and suspend() give up
-    with TimeoutError; the functions not yet run stay armed.
+    `patience` is the real time, in seconds, that one timer's function may take before advance() and suspend()
+    give up with TimeoutError; the functions not yet run stay armed.
     """
 
     def __init__(self, start: float = 1000.0, *, patience: float = 5.0) -> None:
         self._now = start
         self._patience = patience
         self._orders = itertools.count(1)
-        # Guards all below; held for a few instructions by any thread, never while a timer's function runs or is
-        # waited for. Notified when a timer is armed.
+        # Guards all below; held for a few instructions by any thread, never while a timer's function runs or
+        # is waited for. Notified when a timer is armed.
         self._changed = threading.Condition(threading.Lock())
         self._timers: list[ManualTimer] = []  # the armed ones
         self._armed = 0
@@ -66,8 +67,11 @@ class ManualClock:
         return self._now
 
     def timer(self, delay: float, function: Callable[[], None]) -> ManualTimer:
-        """Arm a timer: the function runs once the clock has advanced by `delay` seconds (0 or less: by any amount,
-        0 included). RuntimeError when fail_timers() asked for it. A delay that is not finite is a ValueError."""
+        """Arm a timer: the function runs once the clock has advanced by `delay` seconds.
+
+        With 0 or less it runs at the next advance(), of 0 s too. ValueError for a delay that is not finite,
+        RuntimeError when fail_timers() asked for it.
+        """
         if not math.isfinite(delay):
             raise ValueError(f"delay must be a finite number of seconds, not {delay!r}")
         with self._changed:
@@ -81,7 +85,7 @@ class ManualClock:
         return timer
 
     def fail_timers(self, count: int = 1) -> None:
-        """Let the next `count` calls of timer() raise RuntimeError, as when the system has no thread left to give."""
+        """Let the next `count` calls of timer() raise RuntimeError, as when the system has no thread left."""
         with self._changed:
             self._failures = count
 
@@ -98,9 +102,10 @@ class ManualClock:
             return self._armed
 
     def wait_for_timer(self, timeout: float = 5.0, *, after: int | None = None) -> float:
-        """Wait until a timer is armed; the delay left of the one that runs next. TimeoutError after `timeout` s.
+        """Wait until a timer is armed: the seconds left of the one that runs next. TimeoutError if none is.
 
-        With `after`, an earlier value of `armed`, it has to be one armed since: for code that re-arms its timer.
+        `timeout` is in seconds of real time. With `after`, an earlier value of `armed`, it must be one armed
+        since: for code that re-arms its timer.
         """
         with self._changed:
             if not self._changed.wait_for(
@@ -110,15 +115,16 @@ class ManualClock:
             return _grid(min(timer.due for timer in self._timers) - self._now)
 
     def advance(self, seconds: float) -> None:
-        """Move the time forward, stopping at each timer that is due on the way: its function runs at its own time.
+        """Move the time forward and run each timer that comes due, while the clock shows the time it is due.
 
-        Timers armed on the way run too when they are due. Returns when all functions have. ValueError for a negative
-        time; RuntimeError when another thread, or the timer's function that calls this, is advancing the clock already.
+        Timers armed on the way run too when they are due. Returns when all functions have. ValueError for a
+        negative time; RuntimeError when another thread, or the timer's function that calls this, is advancing
+        the clock already.
         """
         self._move(seconds, late=False)
 
     def suspend(self, seconds: float) -> None:
-        """As if the process had been stopped for so long: first the time jumps, then what is overdue runs, late."""
+        """As if the process had been stopped for so long: the time jumps, then what is overdue runs, late."""
         self._move(seconds, late=True)
 
     def _move(self, seconds: float, *, late: bool) -> None:
@@ -156,7 +162,7 @@ class ManualClock:
         if thread.is_alive():
             frame = sys._current_frames().get(thread.ident or 0)
             stack = "".join(traceback.format_stack(frame)) if frame else ""
-            raise TimeoutError(f"{timer!r} was still running after {self._patience:g} s of real time:\n{stack}")
+            raise TimeoutError(f"{timer!r} still runs after {self._patience:g} s of real time:\n{stack}")
 
     def _disarm(self, timer: ManualTimer) -> None:
         with self._changed:
@@ -173,5 +179,5 @@ def _turn(timer: ManualTimer) -> tuple[float, int]:
 
 
 def _grid(seconds: float) -> float:
-    """Whole nanoseconds: ten steps of 0.1 s have to reach a timer of 1 s, whatever binary fractions make of them."""
+    """Whole nanoseconds: ten steps of 0.1 s have to reach a timer of 1 s, in binary fractions too."""
     return round(seconds, 9)

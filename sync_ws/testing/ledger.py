@@ -1,12 +1,12 @@
 """What a test must not leave behind: threads, timers, file descriptors, and exceptions that nobody caught.
 
-`ResourceLedger` compares against a baseline and names precisely what is left over: the stack of each thread, both
-ends of each socket. It waits for what is on its way out, and only then complains. `UncaughtThreadErrors` collects
-what ends threads that no test waits for. `LedgerTestCase` applies both to every test of a class, and prints the
-stacks of all threads when a test hangs.
+`ResourceLedger` compares against a baseline and names precisely what is left over: the stack of each thread,
+both ends of each socket. It waits for what is on its way out, and only then complains. `UncaughtThreadErrors`
+collects what ends threads that no test waits for. `LedgerTestCase` applies both to every test of a class, and
+prints the stacks of all threads when a test hangs.
 
-Why strict: a descriptor that only the garbage collector closed was still leaked, so the ledger does not collect
-before it judges; it collects afterwards, to be able to say so.
+Why strict: a descriptor that only the garbage collector closed was still leaked, so the ledger does not
+collect before it judges; it collects afterwards, to be able to say so.
 
 Threading: a ledger belongs to the thread that uses it. UncaughtThreadErrors collects from all threads.
 """
@@ -31,13 +31,13 @@ __all__ = ["LedgerTestCase", "ResourceLedger", "UncaughtError", "UncaughtThreadE
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.001, 0.05  # seconds between two looks while something is on its way out
 
-# A thread that Python code runs in: its ident and its Thread object, which is None for one not made by `threading`.
-# The object is kept, so that another thread with the ident of a finished one is not taken for it.
+# A thread that Python code runs in: its ident and its Thread object, None for one not made by `threading`.
+# The object is kept, so that a new thread with the ident of a finished one is not taken for it.
 _ThreadKey = tuple[int, "threading.Thread | None"]
 
 
 class ResourceLedger:
-    """The threads and file descriptors of this process at the time of construction, as the baseline to return to."""
+    """The threads and file descriptors of this process when constructed: the baseline to return to."""
 
     def __init__(self) -> None:
         self._threads = _threads()
@@ -50,8 +50,8 @@ class ResourceLedger:
             raise AssertionError("left behind:\n" + "\n".join(left))
 
     def leftovers(self, deadline: float = 5.0) -> list[str]:
-        """A description of each thread and descriptor that is not in the baseline and still there after `deadline`
-        seconds; the empty list as soon as there is none. Those of the baseline may be gone."""
+        """A description of each thread and descriptor that is not in the baseline and still there after
+        `deadline` seconds; the empty list as soon as there is none. Those of the baseline may be gone."""
         end, wait = time.monotonic() + deadline, _FIRST_WAIT
         while True:
             threads, descriptors = self._extra()
@@ -83,7 +83,7 @@ class ResourceLedger:
 
 @dataclass(frozen=True)
 class UncaughtError:
-    """An exception that ended a thread. Text only: the exception itself would keep the frames and their sockets."""
+    """An exception that ended a thread. Text only: the exception itself would keep its frames alive."""
 
     thread: str
     kind: type[BaseException]
@@ -97,7 +97,7 @@ class UncaughtError:
 class UncaughtThreadErrors:
     """Collects the exceptions that end threads, as a context manager or between install() and uninstall().
 
-    The `threading.excepthook` found at install() is called too, and put back. SystemExit is no error in a thread.
+    The `threading.excepthook` found by install() is called too, and put back. SystemExit counts as no error.
     """
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class UncaughtThreadErrors:
         threading.excepthook = self._hook
 
     def uninstall(self) -> None:
-        """Collect no more; idempotent. A hook that someone put over this one stays, and gets through to the previous."""
+        """Collect no more; idempotent. A hook put over this one stays, and reaches the one before."""
         self._active = False
         if threading.excepthook is self._hook:
             threading.excepthook = self._previous
@@ -159,8 +159,7 @@ class UncaughtThreadErrors:
 
 
 class LedgerTestCase(unittest.TestCase):
-    """A base, or mixin, under which a test fails that leaves a thread, timer or descriptor behind or lets a thread
-    die of an exception.
+    """A base or mixin: a test fails that leaves a thread, timer or descriptor, or lets a thread die.
 
     The baseline is taken in setUp() and compared after tearDown() and all cleanups, so a subclass calls
     super().setUp() first. A test that expects such an exception calls `self.uncaught.take()`.
@@ -180,7 +179,7 @@ class LedgerTestCase(unittest.TestCase):
     def setUp(self) -> None:
         """Take the baseline, start to collect and to watch."""
         super().setUp()
-        if self.timeout > 0 and sys.__stderr__ is not None:  # the real one: a test runner's capture has no descriptor
+        if self.timeout > 0 and sys.__stderr__ is not None:  # a test runner's capture has no descriptor
             faulthandler.dump_traceback_later(self.timeout, exit=False, file=sys.__stderr__)
             self.addCleanup(faulthandler.cancel_dump_traceback_later)  # registered first, so it runs last
         self.uncaught = UncaughtThreadErrors()
@@ -234,7 +233,7 @@ def _target(folder: str, number: int) -> str:
 
 
 def _ends(number: int) -> str:
-    """Both addresses of a socket, for whoever has to find out which one it is; nothing for other descriptors."""
+    """Both addresses of a socket, for whoever has to find out which one it is; else the empty string."""
     with contextlib.suppress(OSError):
         if stat.S_ISSOCK(os.fstat(number).st_mode):
             with socket.socket(fileno=os.dup(number)) as sock:

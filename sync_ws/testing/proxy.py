@@ -1,38 +1,40 @@
-"""A TCP proxy on loopback that injects faults: put it between a client and a server and break their connection.
+"""A TCP proxy on loopback that injects faults: put it between a client and a server and break what they have.
 
-What for: what a network does to a program (silence, a cut in mid-message, RST, flipped bits, a crawl, one byte a
-segment) cannot be had from a healthy loopback connection. Each direction is controlled on its own, `to_server` for
-the bytes of the client and `to_client` for those of the server. Bytes are never reordered, and what is not told to be
-harmed arrives unharmed: FIN and half-closed connections, RST and back pressure are passed on too.
+What for: what a network does to a program (silence, a cut in mid-message, RST, flipped bits, a crawl, one
+byte a segment) cannot be had from a healthy loopback connection. Each direction is controlled on its own,
+`to_server` for the bytes of the client and `to_client` for those of the server. Bytes are never reordered,
+and what is not told to be harmed arrives unharmed: FIN and half-closed connections, RST and back pressure are
+passed on too.
 
     with FaultProxy("127.0.0.1", server.port) as proxy:
-        proxy.to_client.cut_at(100, scope="next")   # FIN after 100 bytes from the server, in the next connection
+        proxy.to_client.cut_at(100, scope="next")    # FIN after 100 bytes of the server's
         client = connect(proxy.url("/ws/"))
 
-Offsets count from 0 per connection, in the bytes forwarded. Every setting takes `scope`: "all" connections, present
-and future (the default), only the "current" ones, only the "new" ones, or only the "next" one.
+Offsets count from 0 per connection, in the bytes forwarded. Every setting takes `scope`: "all" connections,
+present and future (the default), only the "current" ones, only the "new" ones, or only the "next" one.
 
-Threading: all may be called from any thread. A control hands its work to the proxy's one thread and returns when it
-is done: once `stall()` is back, no further byte passes; once `reset_all()` is back, the sockets are closed.
+Threading: all may be called from any thread. A control hands its work to the proxy's one thread and returns
+when it is done: once `stall()` is back, no further byte passes; once `reset_all()` is back, the sockets are
+closed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import cast
 
-from ._faults import DIRECTIONS, DirectionName, Faults
+from ._faults import DIRECTIONS, DirectionName, Faults, Totals
 from ._relay import HOST, Change, Relay, RelayClosed, Scope
 
 __all__ = ["Direction", "FaultProxy", "Scope"]
 
 
 class Direction:
-    """The controls over one direction of a FaultProxy, or over both; they raise RuntimeError after its close()."""
+    """The controls over one direction of a FaultProxy, or over both. After its close(): RuntimeError."""
 
     def __init__(self, relay: Relay, names: Sequence[DirectionName]) -> None:
         self._relay = relay
@@ -47,11 +49,11 @@ class Direction:
         self._change(scope, lambda faults: replace(faults, mode="blackhole"))
 
     def resume(self, *, scope: Scope = "all") -> None:
-        """Forward again after stall() or blackhole(); what was discarded is gone, what was held back comes first."""
+        """Forward again after stall() or blackhole(): what was held back first; the discarded is lost."""
         self._change(scope, lambda faults: replace(faults, mode="forward"))
 
     def cut_at(self, n: int | None, *, scope: Scope = "all") -> None:
-        """Once n >= 0 bytes have been forwarded, send FIN both ways and discard the rest; at once if they have been.
+        """Once n >= 0 bytes have been forwarded (now, if they have), send FIN both ways and discard the rest.
 
         The sockets are closed when both peers have closed theirs, or after 1 s. None takes it back.
         """
@@ -64,7 +66,7 @@ class Direction:
         self._change(scope, lambda faults: replace(faults, reset_at=n))
 
     def corrupt(self, at: int, xor: int = 0x01, *, scope: Scope = "all") -> None:
-        """XOR the byte at offset `at` >= 0 with `xor`, 1 to 255. Further calls add further bytes, until clear()."""
+        """XOR the byte at offset `at` >= 0 with `xor`, 1 to 255. Further calls add bytes, until clear()."""
         _check("at", at, 0)
         if not 1 <= xor <= 255:
             raise ValueError(f"xor must be from 1 to 255, not {xor!r}")
@@ -79,7 +81,7 @@ class Direction:
     def split(self, size: int | None, *, scope: Scope = "all") -> None:
         """Forward in pieces of at most `size` >= 1 bytes, each a send of its own. None takes it back.
 
-        Nagle's delay is off, but a slow receiver may still find several pieces at once: throttle() keeps them apart.
+        Nagle's delay is off, but a slow receiver may find several at once: throttle() keeps them apart.
         """
         _check("size", size, 1)
         self._change(scope, lambda faults: replace(faults, piece=size))
@@ -91,17 +93,26 @@ class Direction:
     @property
     def received(self) -> int:
         """Bytes read from the sender, over all connections."""
-        return sum(self._relay.totals[name].received for name in self._names)
+        return self._total(lambda totals: totals.received)
 
     @property
     def forwarded(self) -> int:
         """Bytes passed on, over all connections."""
-        return sum(self._relay.totals[name].forwarded for name in self._names)
+        return self._total(lambda totals: totals.forwarded)
 
     @property
     def discarded(self) -> int:
         """Bytes read and thrown away: by blackhole(), behind a cut, or for a receiver that was gone."""
-        return sum(self._relay.totals[name].discarded for name in self._names)
+        return self._total(lambda totals: totals.discarded)
+
+    def _total(self, count: Callable[[Totals], int]) -> int:
+        def add() -> int:
+            return sum(count(self._relay.totals[name]) for name in self._names)
+
+        try:
+            return cast(int, self._relay.call(add))  # there: between two events, so none is counted by half
+        except RelayClosed:
+            return add()
 
     def _change(self, scope: Scope, change: Change) -> None:
         if scope not in ("all", "current", "new", "next"):
@@ -109,12 +120,12 @@ class Direction:
         self._relay.call(lambda: self._relay.configure(self._names, scope, change))
 
 
-class FaultProxy:
+class FaultProxy(contextlib.AbstractContextManager["FaultProxy"]):
     """Carries connections to 127.0.0.1:port on to the upstream server, with the faults it is told to inject.
 
-    It runs once constructed: close() it, or use it as a context manager. OSError when the upstream name does not
-    resolve or no port is free. The upstream is dialled anew for each connection; a client whose upstream connection
-    fails gets RST. The proxy holds one thread, four descriptors, and two more for each connection.
+    It runs once constructed: close() it, or use it as a context manager. OSError when the upstream name does
+    not resolve or no port is free. The upstream is dialled anew for each connection; a client whose upstream
+    connection fails gets RST. The proxy holds one thread, four descriptors, and two more for each connection.
     """
 
     def __init__(self, upstream_host: str, upstream_port: int) -> None:
@@ -156,8 +167,10 @@ class FaultProxy:
         self._relay.call(self._relay.reset_all)
 
     def refuse(self) -> None:
-        """Have new connections refused (ECONNREFUSED), as if no process listened. Those present go on, those not
-        accepted yet are reset, and the port stays reserved."""
+        """Have new connections refused (ECONNREFUSED), as if no process listened; the port stays reserved.
+
+        Those present go on, those not accepted yet are reset.
+        """
         self._relay.call(self._relay.refuse)
 
     def accept(self) -> None:
@@ -165,11 +178,8 @@ class FaultProxy:
         self._relay.call(self._relay.accept)
 
     def close(self) -> None:
-        """Close the port and all connections, and join the thread. Idempotent; RuntimeError if it takes over 10 s."""
+        """Close the port and all connections, join the thread. Idempotent. RuntimeError if it takes 10 s."""
         self._relay.close()
-
-    def __enter__(self) -> FaultProxy:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:

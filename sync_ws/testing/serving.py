@@ -1,4 +1,4 @@
-"""A real server for the length of a with block, and the two helpers that tests of it want: a free port, a wait.
+"""A real server for the length of a with block, and what tests around it want: a free port, a bounded wait.
 
 Threading: all may be called from any thread.
 """
@@ -27,12 +27,12 @@ _HOST = "127.0.0.1"
 def serving(
     handler: Callable[[Connection], Any] | None = None, *, shutdown_timeout: float = 5.0, **options: Any
 ) -> Iterator[Server]:
-    """A started `sync_ws.Server` on a free port of 127.0.0.1 (`server.port`, `server.url`), shut down at the end.
+    """A started `sync_ws.Server` on a free port of 127.0.0.1 (see `server.url`), shut down at the end.
 
-    `handler` and `options` are those of `sync_ws.Server`. AssertionError when threads of the server are still alive
-    after `shutdown_timeout` seconds; but an exception from the block takes precedence.
+    `handler` and `options` are those of `sync_ws.Server`. AssertionError when threads of the server are still
+    alive after `shutdown_timeout` seconds; but an exception from the block takes precedence.
     """
-    from ..server import Server
+    from ..server import Server  # late: the other tools work without it, and without what it needs
 
     server = Server(_HOST, 0, handler, **options)
     try:
@@ -50,8 +50,8 @@ def serving(
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on: to be refused, or for a server that takes no port 0.
 
-    Only a moment's promise: nothing keeps another process from taking it. Where that matters bind port 0 oneself, or
-    use FaultProxy.refuse(), which reserves its port.
+    Only a moment's promise: nothing keeps another process from taking it. Where that matters bind port 0
+    oneself, or use FaultProxy.refuse(), which reserves its port.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
         sock.bind((_HOST, 0))
@@ -61,8 +61,8 @@ def free_port() -> int:
 def wait_until(predicate: Callable[[], T], timeout: float = 5.0, message: str = "") -> T:
     """Call the predicate every 5 ms until it returns something true, and return that.
 
-    AssertionError with the message when `timeout` seconds have passed; it is asked once at least. For what announces
-    itself by no event: a test that can wait for an event, a queue or a thread does so.
+    AssertionError with the message when `timeout` seconds have passed; it is asked once at least. For what
+    announces itself by no event: a test that can wait for an event, a queue or a thread does so.
     """
     deadline = time.monotonic() + timeout
     while True:
