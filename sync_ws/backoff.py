@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from .timing import check_seconds
+from .timing import check_count, check_seconds
 
 __all__ = ["Backoff"]
 
@@ -44,8 +44,8 @@ class Backoff:
             raise ValueError(f"Backoff.first ({self.first}) is at most Backoff.maximum ({self.maximum})")
         if not self.factor >= 1:
             raise ValueError(f"Backoff.factor is at least 1, not {self.factor!r}")
-        if self.attempts is not None and self.attempts < 1:
-            raise ValueError(f"Backoff.attempts is at least 1, or None for no limit, not {self.attempts!r}")
+        if self.attempts is not None:
+            check_count("Backoff.attempts", self.attempts)
 
     @classmethod
     def fixed(cls, seconds: float, attempts: int | None = None) -> Backoff:

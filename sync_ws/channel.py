@@ -36,6 +36,7 @@ __all__ = ["Channel", "ChannelOwner", "Limits", "Message"]
 
 SMALL_READ = 16 * 1024  # bytes asked for while little comes: what an idle connection may hold on to
 LARGE_READ = 128 * 1024  # bytes asked for while much comes
+DIRECT_READ = 16 * 1024  # bytes missing to a frame: from here on they are read to where they belong
 PARSE_AHEAD = 256  # messages parsed at once from what was received
 LINGER = 1.0  # seconds given to a peer to read our Close frame and end the stream
 
@@ -173,40 +174,57 @@ class Channel:
 
     def _receive(self, deadline: Deadline | None) -> None:
         """Read once, waiting for something to read, and parse it."""
-        size = min(self._reader.wanted, LARGE_READ) or self._read_size
         try:
-            if deadline is None:
-                if self.writer.batches:
+            if deadline is not None:
+                while not self._receive_now():
                     self.writer.write_batch()
+                    if not self._transport.wait_readable(deadline.remaining()):
+                        raise TimeoutError("no message within the timeout")
+                return
+            if self.writer.batches:
+                self.writer.write_batch()
+            if self._reader.wanted < DIRECT_READ:
+                size = self._read_size
                 data = self._transport.recv(size)
+                self._reader.feed(data)
+                self._received_bytes(len(data), size)
             else:
-                data = self._receive_until(deadline, size)
+                with self._reader.vacancy() as room:
+                    size = self._transport.recv_into(room)
+                self._reader.filled(size)
+                self._received_bytes(size, 0)
         except OSError as exc:
             if isinstance(exc, TimeoutError) and exc.errno is None:
                 raise  # the caller's timeout; ETIMEDOUT is the kernel giving the peer up
             self._lost(exc)
-            return
-        self._take(data, size)
 
-    def _receive_until(self, deadline: Deadline, size: int) -> bytes:
-        while (data := self._transport.recv_nowait(size)) is None:
-            self.writer.write_batch()
-            if not self._transport.wait_readable(deadline.remaining()):
-                raise TimeoutError("no message within the timeout")
-        return data
+    def _receive_now(self, room_for: int = PARSE_AHEAD) -> bool:
+        """Read once what is there; False when nothing is.  OSError when the connection broke."""
+        if self._reader.wanted < DIRECT_READ:
+            data = self._transport.recv_nowait(self._read_size)
+            if data is None:
+                return False
+            self._reader.feed(data)
+            self._received_bytes(len(data), self._read_size, room_for)
+            return True
+        with self._reader.vacancy() as room:
+            size = self._transport.recv_into_nowait(room)
+        if size is None:
+            return False
+        self._reader.filled(size)
+        self._received_bytes(size, 0, room_for)
+        return True
 
-    def _take(self, data: bytes, size: int, room: int = PARSE_AHEAD) -> None:
-        """What one read brought."""
-        if not data:
+    def _received_bytes(self, received: int, asked: int, room: int = PARSE_AHEAD) -> None:
+        """Parse what one read brought; ``asked``: bytes it might have brought, 0 to leave the next one's size alone."""
+        if not received:
             self._lost(None)
             return
-        received = len(data)
         self.bytes_received += received
-        if received == size:
+        if received == asked:
             self._read_size = LARGE_READ
-        elif received < SMALL_READ:
+        elif asked and received < SMALL_READ:
             self._read_size = SMALL_READ
-        self._reader.feed(data)
         for control in self._reader.parse(self._inbox, room):
             self._control(control)
 
@@ -230,11 +248,8 @@ class Channel:
             while self._reason is None and (space := self._space()):
                 if self._reader.buffered and self._parse_waiting(space):
                     continue
-                size = min(self._reader.wanted, LARGE_READ) or SMALL_READ
-                data = self._transport.recv_nowait(size)
-                if data is None:
+                if not self._receive_now(space):
                     break
-                self._take(data, size, space)
         except OSError as exc:
             self._lost(exc)
         finally:

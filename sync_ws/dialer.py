@@ -107,7 +107,7 @@ class Dial(Io):
         except ssl.SSLError as exc:
             _close(sock)
             raise HandshakeError(Reason(f"TLS failed: {exc.reason or exc}", error=exc)) from exc
-        except ValueError as exc:  # a host name that cannot be one, for the resolver or for TLS
+        except ValueError as exc:  # a host name that cannot be one, for the resolver, TLS or a proxy
             _close(sock)
             text = f"{self._target.place} is no address to connect to: {exc}"
             raise HandshakeError(Reason(text, permanent=True, error=exc)) from exc
@@ -213,7 +213,8 @@ class Dial(Io):
         except ImportError:
             text = "a SOCKS proxy needs the package python-socks: pip install sync-ws[socks]"
             raise HandshakeError(Reason(text, permanent=True)) from None
-        through = Proxy.from_url(proxy.text)
+        resolves = proxy.scheme in ("socks4a", "socks5h")  # the proxy, not we; python-socks has no names for these
+        through = Proxy.from_url(proxy.text.replace(proxy.scheme, proxy.scheme.rstrip("ah"), 1), rdns=resolves)
         target, timeout = self._target, self._deadline.remaining()
 
         def connect() -> socket.socket:

@@ -21,7 +21,7 @@ import os
 import sys
 from typing import Any
 
-__all__ = ["apply_mask", "new_key"]
+__all__ = ["apply_mask", "mask_in_place", "new_key"]
 
 TRANSLATE_FROM = 1024  # bytes: from here on translate beats the int
 IMPORT_NUMPY_FROM = 32 * 1024  # bytes: worth the import
@@ -52,27 +52,29 @@ def apply_mask(payload: bytes | bytearray | memoryview, key: bytes) -> bytes:
     size = len(payload)
     if size < TRANSLATE_FROM:
         words = (size + 3) >> 2
-        masked = int.from_bytes(payload, "little") ^ int.from_bytes(key * words, "little")
-        return masked.to_bytes(words << 2, "little")[:size]
+        number = int.from_bytes(payload, "little") ^ int.from_bytes(key * words, "little")
+        return number.to_bytes(words << 2, "little")[:size]
+    masked = bytearray(payload)
+    mask_in_place(masked, key)
+    return bytes(masked)
+
+
+def mask_in_place(payload: bytearray, key: bytes) -> None:
+    """The same, without another copy of a large ``payload``: memory not touched before is what takes the time."""
+    size = len(payload)
     numpy = _numpy or _load_numpy(size)
     if numpy:
-        return _with_numpy(numpy, payload, key)
+        words = size >> 2
+        array = numpy.frombuffer(payload, numpy.uint32, words)
+        array ^= numpy.frombuffer(key, numpy.uint32)
+        for at in range(words << 2, size):
+            payload[at] ^= key[at & 3]
+        return
     if len(_tables) < 256:
         # assigned as a whole: another thread must not see a part of it
         _tables[:] = [bytes(a ^ b for a in range(256)) for b in range(256)]
-    lanes = bytearray(payload)
     for lane in range(4):
-        lanes[lane::4] = lanes[lane::4].translate(_tables[key[lane]])
-    return bytes(lanes)
-
-
-def _with_numpy(numpy: Any, payload: bytes | bytearray | memoryview, key: bytes) -> bytes:
-    words = len(payload) >> 2
-    masked: bytes = (
-        numpy.frombuffer(payload, numpy.uint32, words) ^ numpy.frombuffer(key, numpy.uint32)
-    ).tobytes()
-    tail = payload[words << 2 :]
-    return masked + bytes(a ^ b for a, b in zip(tail, key)) if tail else masked
+        payload[lane::4] = payload[lane::4].translate(_tables[key[lane]])
 
 
 def _load_numpy(size: int) -> Any:

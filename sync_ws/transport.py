@@ -20,9 +20,10 @@ import ssl
 import threading
 from typing import Callable, Protocol
 
-__all__ = ["DONTWAIT", "PlainTransport", "TlsTransport", "Transport", "poll_fd", "transport_for"]
+__all__ = ["DONTWAIT", "MORE", "PlainTransport", "TlsTransport", "Transport", "poll_fd", "transport_for"]
 
 DONTWAIT = socket.MSG_DONTWAIT
+MORE = getattr(socket, "MSG_MORE", 0)  # a hint that the next write belongs to the same frame
 _READABLE = select.POLLIN | select.POLLPRI
 _WRITABLE = select.POLLOUT
 
@@ -40,9 +41,12 @@ class Transport(Protocol):
     """What a channel needs of its socket."""
 
     recv: Callable[[int], bytes]
-    send: Callable[[bytes | memoryview, int], int]
+    recv_into: Callable[[memoryview], int]
+    send: Callable[[bytes | bytearray | memoryview, int], int]
 
     def recv_nowait(self, size: int) -> bytes | None: ...
+
+    def recv_into_nowait(self, room: memoryview) -> int | None: ...
 
     def wait_readable(self, timeout: float | None) -> bool: ...
 
@@ -63,13 +67,21 @@ class PlainTransport:
         self._sock = sock
         # blocks until there is something; b"" at the end of the stream; OSError when the connection broke
         self.recv: Callable[[int], bytes] = sock.recv
+        self.recv_into: Callable[[memoryview], int] = sock.recv_into
         # send(data, DONTWAIT) hands over what the kernel takes at once: how many bytes; BlockingIOError for none
-        self.send: Callable[[bytes | memoryview, int], int] = sock.send
+        self.send: Callable[[bytes | bytearray | memoryview, int], int] = sock.send
 
     def recv_nowait(self, size: int) -> bytes | None:
         """What is there, up to ``size`` bytes; b"" at the end of the stream, None when nothing is there."""
         try:
             return self._sock.recv(size, DONTWAIT)
+        except BlockingIOError:
+            return None
+
+    def recv_into_nowait(self, room: memoryview) -> int | None:
+        """The same into ``room``: how many bytes, 0 at the end of the stream, None when nothing is there."""
+        try:
+            return self._sock.recv_into(room, 0, DONTWAIT)
         except BlockingIOError:
             return None
 
@@ -104,13 +116,21 @@ class TlsTransport:
         self._lock = threading.Lock()
         self._write_wants_read = False
         self.recv: Callable[[int], bytes] = self._recv
-        self.send: Callable[[bytes | memoryview, int], int] = self._send
+        self.recv_into: Callable[[memoryview], int] = self._recv_into
+        self.send: Callable[[bytes | bytearray | memoryview, int], int] = self._send
 
     def _recv(self, size: int) -> bytes:
         while True:
             data = self.recv_nowait(size)
             if data is not None:
                 return data
+            poll_fd(self._sock.fileno(), _READABLE, None)
+
+    def _recv_into(self, room: memoryview) -> int:
+        while True:
+            size = self.recv_into_nowait(room)
+            if size is not None:
+                return size
             poll_fd(self._sock.fileno(), _READABLE, None)
 
     def recv_nowait(self, size: int) -> bytes | None:
@@ -122,7 +142,16 @@ class TlsTransport:
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b""
 
-    def _send(self, data: bytes | memoryview, flags: int) -> int:
+    def recv_into_nowait(self, room: memoryview) -> int | None:
+        with self._lock:
+            try:
+                return self._sock.recv_into(room)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
+                return None
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return 0
+
+    def _send(self, data: bytes | bytearray | memoryview, flags: int) -> int:
         # after "want write" OpenSSL insists on the same bytes again: the channel keeps them at the head of its queue
         with self._lock:
             try:

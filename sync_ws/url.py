@@ -68,6 +68,7 @@ def _parse(url: str, schemes: tuple[str, ...], expected: str) -> Target:
     try:
         parts = urlsplit(url)
         port, host = parts.port, parts.hostname
+        (host or "").encode("idna")  # no empty label, none of more than 63 characters
     except ValueError:
         raise ValueError(f"expected {expected}") from None
     if parts.scheme not in schemes or not host or port == 0:

@@ -18,13 +18,14 @@ from typing import Callable, Iterator
 
 from .deflate import Deflate
 from .errors import ConnectionClosed, SendTimeout
-from .frames import Opcode, encode_frame
+from .frames import Opcode, encode_frame, encode_large_frame
 from .timing import Deadline
-from .transport import DONTWAIT, Transport
+from .transport import DONTWAIT, MORE, Transport
 
 __all__ = ["Writer", "as_payload"]
 
 Data = str | bytes | bytearray | memoryview
+LARGE = 64 * 1024  # bytes: from here on a payload is not copied to stand behind its header
 BATCH_BYTES = 256 * 1024  # a batch is written when it has gathered this much
 _MAX_HEADER = 14  # bytes; a batch counts it for each message, so that empty ones count too
 
@@ -80,7 +81,7 @@ class Writer:
         # guards everything below, and every write to the transport; any thread, never while waiting
         self._lock = threading.Lock()
         self._open = True  # False once a Close frame was queued or writing failed: no message may follow
-        self._queue: deque[bytes | memoryview] = deque()
+        self._queue: deque[bytes | bytearray | memoryview] = deque()
         self._queued_bytes = 0
         self._torn = False  # True during a system call: an interrupt then leaves the stream in an unknown state
         self._progress_at = 0.0  # when the queue last moved (or began), monotonic
@@ -102,13 +103,18 @@ class Writer:
         if self.batches and (batch := self.batches.get(threading.get_ident())) is not None:
             self._gather(batch, opcode, payload)
             return
-        frame = b"" if self._deflate else encode_frame(opcode, payload, self._masked)
+        frame: bytes | tuple[bytes, bytes | bytearray] | None = None
+        if self._deflate is None:
+            encode: Callable[[int, bytes, bool], bytes | tuple[bytes, bytes | bytearray]]
+            encode = encode_frame if len(payload) < LARGE else encode_large_frame
+            frame = encode(opcode, payload, self._masked)
         try:
             with self._lock:
                 if not self._open:
                     raise self._closed_error()
-                # a compressor's state follows the order on the wire, so it works under the lock
-                ticket = self._put(frame or self._encode(opcode, payload))
+                if frame is None:  # a compressor's state follows the order on the wire, so it works under the lock
+                    frame = self._encode(opcode, payload)
+                ticket = self._put(frame) if isinstance(frame, bytes) else self._put_parts(frame)
                 self.messages_sent += 1
         except OSError as exc:
             self._break("writing failed", exc)
@@ -267,11 +273,20 @@ class Writer:
         self._queued_bytes += len(rest)
         return self.bytes_sent + self._queued_bytes
 
+    def _put_parts(self, parts: tuple[bytes, bytes | bytearray]) -> int:
+        """The same for a frame in parts, which are queued together lest an interrupt come between them."""
+        if not self._queue:
+            self._progress_at = time.monotonic()
+        self._queue.extend(parts)
+        self._queued_bytes += len(parts[0]) + len(parts[1])
+        ticket = self.bytes_sent + self._queued_bytes
+        return 0 if self._flush() else ticket
+
     def _flush(self) -> bool:
         queue = self._queue
         while queue:
             head = queue[0]
-            sent = self._write(head)
+            sent = self._write(head, DONTWAIT if len(queue) == 1 else DONTWAIT | MORE)
             if sent:
                 self._queued_bytes -= sent
                 self._progress_at = time.monotonic()
@@ -284,12 +299,12 @@ class Writer:
             self._over_since = None
         return not queue
 
-    def _write(self, data: bytes | memoryview) -> int:
+    def _write(self, data: bytes | bytearray | memoryview, flags: int = DONTWAIT) -> int:
         if self._torn:
             raise ConnectionAbortedError("an interrupt came in the middle of an earlier write")
         self._torn = True
         try:
-            sent = self._transport_send(data, DONTWAIT)
+            sent = self._transport_send(data, flags)
         except BlockingIOError:
             sent = 0
         except OSError:

@@ -21,7 +21,7 @@
  */
 
 /** The kinds of message envelopes: `{"ModeCode": ..., "msg": ...}`. */
-export const ModeCode = Object.freeze({ MESSAGE: "message", HEART_BEAT: "heart_beat" });
+export const ModeCode = Object.freeze({ MESSAGE: "message", HEART_BEAT: "heart_beat", ERROR: "error" });
 
 /** @typedef {"idle"|"connecting"|"open"|"waiting"|"closing"|"closed"} State */
 

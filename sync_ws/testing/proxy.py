@@ -125,7 +125,8 @@ class FaultProxy(contextlib.AbstractContextManager["FaultProxy"]):
 
     It runs once constructed: close() it, or use it as a context manager. OSError when the upstream name does
     not resolve or no port is free. The upstream is dialled anew for each connection; a client whose upstream
-    connection fails gets RST. The proxy holds one thread, four descriptors, and two more for each connection.
+    connection fails gets RST, which its connect() may report already. The proxy holds one thread, four
+    descriptors, and two more for each connection.
     """
 
     def __init__(self, upstream_host: str, upstream_port: int) -> None:
