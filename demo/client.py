@@ -23,6 +23,7 @@ from sync_ws.client_events import Closed, Error, GaveUp, HeartbeatAnswered, Open
 
 SERVER = Path(__file__).with_name("server.py")
 STARTED = time.monotonic()
+AWAY = ["sent while the server was away", "and this too"]
 
 
 def say(what: str, text: object = "") -> None:
@@ -163,7 +164,7 @@ def tell_story(name: str) -> int:
             port = server.port
             server.kill()
             time.sleep(2.5)  # for the attempts to be seen
-            for text in ("sent while the server was away", "and this too"):
+            for text in AWAY:
                 send(client, text)
             server = OwnServer(port)
             say("server", f"back at {server.url}")
@@ -173,7 +174,7 @@ def tell_story(name: str) -> int:
                 seen["message"].clear()
                 seen["message"].wait(0.1)
             seen["heartbeat"].clear()
-            whole = whole and seen["heartbeat"].wait(5) and replies[1:] == ["sent while the server was away", "and this too"]
+            whole = whole and seen["heartbeat"].wait(5) and replies[1:] == AWAY
     finally:
         server.kill()
     totals = client.stats()

@@ -22,7 +22,7 @@ PAGE = Path(__file__).with_name("index.html")
 
 def say(what: str, who: object = "", text: object = "") -> None:
     """One line on standard output, at once."""
-    print(f"{time.strftime('%H:%M:%S')}  {what:<10} {str(who):<12} {text}".rstrip(), flush=True)
+    print(f"{time.strftime('%H:%M:%S')}  {what:<10} {who!s:<12} {text}".rstrip(), flush=True)
 
 
 def who(conn: sync_ws.Connection) -> str:

@@ -5,8 +5,8 @@ place.  Handing messages between threads is what makes other threaded implementa
 (a handler is at work), ``tend`` lets another thread borrow the reading side for a moment: it answers pings and
 heartbeats and queues a bounded number of messages, so a busy peer does not look like a dead one.
 
-The life of a channel: open -> closing (a Close frame was sent) -> ended (a Close frame came, the stream ended, or it was
-given up).  ``ended`` is final; ``release`` then gives the descriptor back.
+The life of a channel: open -> closing (a Close frame was sent) -> ended (a Close frame came, the stream ended, or it
+was given up).  ``ended`` is final; ``release`` then gives the descriptor back.
 
 Threading: ``read`` by one thread at a time (its owner sees to it); everything else by any thread.  ``_read_lock`` is
 held by whoever reads, also while blocked in the socket; ``shutdown`` of the socket is what frees it.  No function of
@@ -377,17 +377,14 @@ class Channel:
 
     def _read_until_close(self, deadline: Deadline) -> None:
         """With _read_lock held: read and discard messages until the channel has ended."""
-        while self._reason is None:
+        while self._reason is None and not deadline.passed:
             before = len(self._inbox)
-            if self._reader.buffered:
-                self._parse_waiting()
-            else:
+            if not (self._reader.buffered and self._parse_waiting()):
                 self.writer.flush()
                 try:
                     self._receive(Deadline(min(0.1, deadline.remaining() or 0.0)))
                 except TimeoutError:
-                    if deadline.passed:
-                        return
+                    continue
             while len(self._inbox) > before:
                 self._inbox.pop()
 

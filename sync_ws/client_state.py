@@ -45,8 +45,8 @@ def check_transition(old: ClientState, new: ClientState) -> None:
 def should_reconnect(reason: Reason) -> bool:
     """Whether an end like this one leads to a reconnect; the default for the client's option of the same name.
 
-    Yes: refused, name not resolved, timeouts, lost connections, close codes 1001, 1005, 1006, 1011 to 1014 and others not
-    listed here, HTTP 408, 425, 429 and 5xx.  No: our own close, close codes 1000, 1002, 1003, 1007 to 1010 and 4009
+    Yes: refused, name not resolved, timeouts, lost connections, close codes 1001, 1005, 1006, 1011 to 1014 and others
+    not listed here, HTTP 408, 425, 429 and 5xx.  No: our own close, close codes 1000, 1002, 1003, 1007 to 1010 and 4009
     (replaced by a newer connection of this name), other HTTP statuses, a bad certificate.
     """
     if reason.permanent:

@@ -1,8 +1,9 @@
 """One client's connection on the server: simple-websocket's ``Server``, on a channel of our own.
 
 Why so: simple-websocket brings the face that its users know (``send``, ``receive``, ``close``, ``connected``,
-``subprotocol``), its hooks and its choice of a subprotocol.  Its reader thread is replaced through its own hook, ``thread_class``, by
-none at all: the connection's one thread reads inline, and everything after the 101 is the channel's.
+``subprotocol``), its hooks and its choice of a subprotocol.  Its reader thread is replaced through its own hook,
+``thread_class``, by none at all: the connection's one thread reads inline, and everything after the 101 is the
+channel's.
 
 Threading: as in ``peer``.  Heartbeats are answered in whatever thread reads; the ``heartbeat`` event is emitted by
 the connection's own thread, in order with everything else.
@@ -164,7 +165,7 @@ class Connection(Peer, simple_websocket.Server):  # type: ignore[misc]
             raise simple_websocket.ConnectionClosed(exc.code, exc.reason.text) from exc
 
     def close(self, code: int | None = None, reason: str | None = None, timeout: float | None = None) -> None:
-        """The closing handshake; idempotent, from any thread, back within ``timeout`` (None: ``close_timeout``) seconds.
+        """The closing handshake; idempotent, from any thread, back within ``timeout`` seconds (None: ``close_timeout``).
 
         ``code``: 1000 by default; ValueError for one that must not be sent or a reason of more than 123 bytes.
         """

@@ -131,7 +131,7 @@ class Deflate:
         return data[: -len(SYNC_TAIL)]
 
     def inflate(self, payload: bytes, final: bool, limit: int) -> bytes:
-        """One frame's share of a message, at most ``limit`` bytes; TooBig beyond that, zlib.error if it is no deflate."""
+        """One frame's share of a message, at most ``limit`` bytes; TooBig beyond that, zlib.error for no deflate."""
         if self._decompressor is None:
             # 15 bits read whatever the peer agreed to compress with
             self._decompressor = zlib.decompressobj(wbits=-15)
@@ -149,7 +149,7 @@ class Deflate:
         for _ in range(MAX_STREAMS):
             if self._decompressor.eof:  # the peer ended the deflate stream (RFC 7692 section 7.2.3.4): a new one begins
                 self._decompressor = zlib.decompressobj(wbits=-15)
-            # one byte more than allowed tells "exactly the limit" from "more than that"; zero would mean no bound at all
+            # one byte more than allowed tells "exactly the limit" from "more than that"; zero would mean no bound
             data += self._decompressor.decompress(payload, limit + 1 - len(data))
             if len(data) > limit or self._decompressor.unconsumed_tail:
                 raise TooBig

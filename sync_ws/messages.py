@@ -60,7 +60,8 @@ def decode(message: str | bytes) -> Envelope:
     """The envelope in a message; MessageError says what was expected when it is none."""
     value = loads(message)
     if not isinstance(value, dict) or not isinstance(value.get("ModeCode"), str):
-        raise MessageError('expected a JSON object with a "ModeCode" string, such as {"ModeCode":"message","msg":"hello"}')
+        example = '{"ModeCode":"message","msg":"hello"}'
+        raise MessageError(f'expected a JSON object with a "ModeCode" string, such as {example}')
     return Envelope(value["ModeCode"], value.get("msg"))
 
 
