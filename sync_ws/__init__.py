@@ -10,12 +10,18 @@
         server.serve_forever()
 
 Everything public is importable from here; the README is the guide.
+
+The client and the server are loaded when they are first asked for: a program that only has a client never pays for
+an HTTP server, nor for what simple-websocket imports.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .backoff import Backoff
-from .client import Client
 from .client_state import ClientState, should_reconnect
-from .connection import Connection
 from .errors import (
     CertificateError,
     Close,
@@ -36,9 +42,13 @@ from .errors import (
 from .events import EventBus
 from .heartbeat import Heartbeat
 from .messages import Envelope, ModeCode, decode, encode
-from .request import Headers, Request
-from .server import Delivery, Server
-from .upgrade import bearer_token
+
+if TYPE_CHECKING:
+    from .client import Client
+    from .connection import Connection
+    from .request import Headers, Request
+    from .server import Delivery, Server
+    from .upgrade import bearer_token
 
 __all__ = [
     "Backoff",
@@ -75,3 +85,26 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_LOADED_ON_DEMAND = {
+    "Client": "client",
+    "Connection": "connection",
+    "Delivery": "server",
+    "Headers": "request",
+    "Request": "request",
+    "Server": "server",
+    "bearer_token": "upgrade",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _LOADED_ON_DEMAND.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value  # the next time it is simply there
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -211,7 +211,9 @@ class Client(Peer):
         if dial is not None:
             dial.cancel()
         if channel is not None:
-            channel.close(code, reason, deadline.remaining())
+            patience = deadline.remaining() or 0.0
+            # a part of it is for the driver, which has to tidy up behind a handshake that was given up
+            channel.close(code, reason, patience - min(0.25, patience / 4))
         if self._driver is not threading.current_thread() and self._driver.ident is not None:
             self._driver.join(deadline.remaining())
 
