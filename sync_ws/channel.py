@@ -38,6 +38,8 @@ SMALL_READ = 16 * 1024  # bytes asked for while little comes: what an idle conne
 LARGE_READ = 128 * 1024  # bytes asked for while much comes
 DIRECT_READ = 16 * 1024  # bytes missing to a frame: from here on they are read to where they belong
 PARSE_AHEAD = 256  # messages parsed at once from what was received
+FLOOD = 0.1  # seconds after a timeout in which a peer's unbroken stream of control frames may still hold a read up
+TEND = 0.02  # seconds that tend() takes at most, whatever the peer sends
 LINGER = 1.0  # seconds given to a peer to read our Close frame and end the stream
 
 
@@ -160,6 +162,7 @@ class Channel:
         """
         inbox = self._inbox
         deadline = None if timeout is None else Deadline(timeout)
+        patience = None if timeout is None else Deadline(timeout + FLOOD)
         with self._read_lock:
             while not inbox:
                 if self._reader.buffered and self._parse_waiting():
@@ -168,6 +171,8 @@ class Channel:
                     return None
                 if self._reason is not None:
                     raise self.closed_error()
+                if patience is not None and patience.passed:
+                    raise TimeoutError("no message within the timeout")
                 self._receive(deadline)
             self.messages_received += 1
             return inbox.popleft()
@@ -245,7 +250,8 @@ class Channel:
         if not self._read_lock.acquire(blocking=False):
             return False
         try:
-            while self._reason is None and (space := self._space()):
+            deadline = Deadline(TEND)
+            while self._reason is None and (space := self._space()) and not deadline.passed:
                 if self._reader.buffered and self._parse_waiting(space):
                     continue
                 if not self._receive_now(space):

@@ -439,6 +439,11 @@ class Client(Peer):
 
     def _attempt(self) -> Opened | Reason:
         """One attempt to connect."""
+        with self._cond:
+            if self._closing:
+                return CLOSED_BY_US
+            if self._state is not ClientState.CONNECTING:
+                self._become(ClientState.CONNECTING)
         made = False
         try:
             url = self._url() if callable(self._url) else self._url
@@ -453,8 +458,6 @@ class Client(Peer):
         with self._cond:
             if self._closing:
                 return CLOSED_BY_US
-            if self._state is not ClientState.CONNECTING:
-                self._become(ClientState.CONNECTING)
             self._dial = dial
         try:
             return dial.run()
@@ -542,6 +545,7 @@ class Client(Peer):
 
     def _attend(self, channel: Channel) -> None:
         """While it is open: read and call the ``message`` function, or look after it for those who call ``recv``."""
+        channel.tend()  # what came in one segment with the response does not make the socket readable
         while not channel.ended or (self._inbox and self._bus.has("message") and not self._closing):
             self._emit_notes(channel)
             if self._monitor is not None:
@@ -556,10 +560,11 @@ class Client(Peer):
                     continue
                 if message is not None:
                     self._emit("message", message)
-            elif channel.wait_readable(TICK):
+            else:
                 before = channel.bytes_received
-                channel.tend()
-                if channel.bytes_received == before:  # somebody is in recv(), or enough messages wait to be taken
+                readable = channel.wait_readable(TICK)
+                channel.tend()  # also when nothing came: there may be room now for what had to wait
+                if readable and channel.bytes_received == before:  # somebody is in recv(), or enough messages wait to be taken
                     with self._cond:
                         if not channel.ended:
                             self._cond.wait(TICK)

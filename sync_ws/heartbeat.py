@@ -94,7 +94,7 @@ class HeartbeatMonitor:
             self._arm(self._policy.interval)
 
     def stop(self) -> None:
-        """End for good; nothing is sent or reported any more."""
+        """End for good: no timer is left.  What a timer is about to send or report at this moment may still be."""
         with self._lock:
             self._generation += 1
             if self._timer is not None:

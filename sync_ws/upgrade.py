@@ -27,7 +27,7 @@ from .pages import Pages, content_type, find_page
 from .request import Request, parse_request, read_head
 from .timing import Deadline
 
-__all__ = ["UpgradeHandler", "UpgradePolicy", "bearer_token", "check_name"]
+__all__ = ["Upgrade", "UpgradeHandler", "UpgradePolicy", "bearer_token", "check_name"]
 
 Authenticate = Callable[[Request], Any]
 

@@ -216,9 +216,7 @@ class Writer:
     def fail(self) -> None:
         """Forget what is queued; every sender, waiting or to come, gets the connection's end."""
         with self._lock:
-            self._open = False
-            self._queue.clear()
-            self._queued_bytes = 0
+            self._forget_queue()
 
     def close_transport(self) -> None:
         """Close the transport while nobody is writing to it."""
@@ -282,6 +280,11 @@ class Writer:
         ticket = self.bytes_sent + self._queued_bytes
         return 0 if self._flush() else ticket
 
+    def _forget_queue(self) -> None:
+        self._open = False
+        self._queue.clear()
+        self._queued_bytes = 0
+
     def _flush(self) -> bool:
         queue = self._queue
         while queue:
@@ -332,7 +335,11 @@ class Writer:
                 seen, deadline = self.bytes_sent, Deadline(self._send_timeout)
             elif deadline.passed:
                 text = f"the peer did not read for {self._send_timeout:g} s"
-                self._break(text, None)
+                with self._lock:  # look again where nobody can write: what raises must not be delivered after all
+                    if self.bytes_sent != seen:
+                        continue
+                    self._forget_queue()
+                self._on_broken(text, None)
                 raise SendTimeout(text)
 
     def _break(self, text: str, error: BaseException | None) -> None:

@@ -6,13 +6,24 @@ Threading: events arrive in the client's thread; the rest may be called from any
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 from sync_ws import Client
 from sync_ws.client_events import EVENTS
 from sync_ws.testing import wait_until
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "send_all", "sender"]
+
+
+def send_all(client: Client, messages: Iterable[str | bytes]) -> None:
+    for message in messages:
+        client.send(message)
+
+
+def sender(client: Client, messages: Iterable[str | bytes]) -> threading.Thread:
+    """A thread, not started, that sends them."""
+    return threading.Thread(target=send_all, args=(client, messages))
 
 
 class Recorder:

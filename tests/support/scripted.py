@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
-__all__ = ["ScriptedServer", "Wire", "frame"]
+__all__ = ["ScriptedServer", "Wire", "frame", "refusing", "staying_open"]
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TIMEOUT = 10.0  # seconds that a script may wait for the client
@@ -136,6 +136,25 @@ class Wire:
         if not data:
             raise ConnectionResetError("the client ended the stream")
         self._buffer += data
+
+
+def staying_open(*, then: bytes = b"", headers: tuple[str, ...] = ()) -> Callable[[Wire], None]:
+    """A script: switch to WebSocket, send these bytes in the same segment, and wait for the client to leave."""
+
+    def script(wire: Wire) -> None:
+        wire.switch(headers=headers, then=then)
+        wire.wait_for_end()
+
+    return script
+
+
+def refusing(status: str, body: bytes = b"", *headers: str) -> Callable[[Wire], None]:
+    """A script: answer with this status, body and headers."""
+
+    def script(wire: Wire) -> None:
+        wire.answer(status, body, headers)
+
+    return script
 
 
 class ScriptedServer:

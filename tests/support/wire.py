@@ -8,9 +8,11 @@ Threading: everything belongs to the thread that made it, but for the lists of a
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
+import warnings
 from collections import deque
 from itertools import cycle
 from typing import NamedTuple
@@ -22,7 +24,7 @@ from sync_ws.frames import FrameReader, Message, Opcode
 from sync_ws.messages import HEART_BEAT_MARK, is_heart_beat
 from sync_ws.transport import Transport, transport_for
 
-__all__ = ["KEY", "End", "Frame", "Owner", "frame", "join", "make_channel", "make_reader", "read_frames", "xor"]
+__all__ = ["KEY", "End", "Frame", "Owner", "fork", "frame", "join", "make_channel", "make_reader", "read_frames", "xor"]
 
 KEY = b"\x37\xfa\x21\x3d"  # that of the examples in RFC 6455 section 5.7
 
@@ -173,6 +175,13 @@ class End:
             return taken
         finally:
             self.sock.settimeout(10)
+
+
+def fork() -> int:
+    """os.fork without the warning that there are threads, which is what such a test is about."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def join(*threads: threading.Thread, timeout: float = 10.0) -> None:
