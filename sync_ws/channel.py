@@ -26,7 +26,8 @@ from typing import Protocol
 
 from .deflate import Deflate
 from .errors import Close, CloseCode, ConnectionClosed, Reason
-from .frames import Control, FrameReader, Message, Opcode, close_payload
+from .frame_reader import FrameReader
+from .frames import Control, Message, Opcode, close_payload
 from .messages import HEART_BEAT_MARK, is_heart_beat
 from .timing import Deadline
 from .transport import Transport

@@ -564,7 +564,8 @@ class Client(Peer):
                 before = channel.bytes_received
                 readable = channel.wait_readable(TICK)
                 channel.tend()  # also when nothing came: there may be room now for what had to wait
-                if readable and channel.bytes_received == before:  # somebody is in recv(), or enough messages wait to be taken
+                # somebody is in recv(), or enough messages wait to be taken
+                if readable and channel.bytes_received == before:
                     with self._cond:
                         if not channel.ended:
                             self._cond.wait(TICK)

@@ -165,8 +165,9 @@ class Connection(Peer, simple_websocket.Server):  # type: ignore[misc]
             raise simple_websocket.ConnectionClosed(exc.code, exc.reason.text) from exc
 
     def close(self, code: int | None = None, reason: str | None = None, timeout: float | None = None) -> None:
-        """The closing handshake; idempotent, from any thread, back within ``timeout`` seconds (None: ``close_timeout``).
+        """The closing handshake; idempotent, from any thread.
 
+        Back within ``timeout`` seconds (None: ``close_timeout``).
         ``code``: 1000 by default; ValueError for one that must not be sent or a reason of more than 123 bytes.
         """
         self.channel.close(CloseCode.NORMAL if code is None else code, reason or "", timeout)

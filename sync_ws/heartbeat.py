@@ -124,11 +124,11 @@ class HeartbeatMonitor:
 
     def _arm(self, delay: float) -> None:
         """With _lock held."""
-        self._due = self._clock.monotonic() + delay
+        was_lost, self._due = self.lost, self._clock.monotonic() + delay
         try:
             self._timer = self._clock.timer(delay, partial(self._fire, self._generation))
         except RuntimeError as exc:  # no thread to be had now: revive() tries again
-            if self._timer is not None:
+            if not was_lost:
                 log.warning("no timer for the heartbeat: %s", exc)
             self._timer = None
 

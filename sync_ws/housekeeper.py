@@ -75,7 +75,9 @@ class Housekeeper:
         """End the thread; back within ``timeout`` seconds."""
         self._stopping = True
         self._wake()
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
+        if self._thread.ident is None:  # if it is being started, it finds _stopping set
+            self._close_pipe()
+        elif self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
     def add(self, channel: Channel) -> None:
@@ -154,7 +156,7 @@ class Housekeeper:
             if now - channel.closing_since > self._close_timeout and not late:
                 channel.abort(Reason("no Close frame in answer to ours in time", CloseCode.ABNORMAL, by_us=True))
             return
-        problem = channel.writer.stuck(now)
+        problem = channel.writer.stuck(now - TICK)  # a thread that waits in send is to find out first, and say so
         if problem and not late:
             channel.abort(Reason(problem, CloseCode.TRY_AGAIN_LATER, by_us=True))
         elif self._ping_interval is not None:

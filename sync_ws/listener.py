@@ -53,8 +53,11 @@ class Listener:
         _listeners.add(self)
 
     def start(self, name: str) -> None:
-        """Begin to accept.  RuntimeError when the system has no thread to give."""
-        self._stop_read, self._stop_write = os.pipe()
+        """Begin to accept; nothing after ``stop``.  RuntimeError when the system has no thread to give."""
+        with self._lock:
+            if self._closed:
+                return
+            self._stop_read, self._stop_write = os.pipe()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         try:
             self._thread.start()
@@ -68,10 +71,11 @@ class Listener:
         with self._lock:
             if not self._closed and self._stop_write >= 0:
                 os.write(self._stop_write, b"x")
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(deadline.remaining())
-        if self._thread is None or not self._thread.is_alive():
+        thread = self._thread
+        if thread is None or thread.ident is None:  # if it is being started, it finds _stopping set
             self._close()
+        elif thread is not threading.current_thread():
+            thread.join(deadline.remaining())
 
     def _close(self) -> None:
         with self._lock:
@@ -92,14 +96,19 @@ class Listener:
             self._close()
 
     def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._wait()
+                while not self._stopping.is_set() and self._accept_one():
+                    pass
+        finally:
+            self._close()
+
+    def _wait(self) -> None:
         poller = select.poll()
         poller.register(self._sock.fileno(), select.POLLIN)
         poller.register(self._stop_read, select.POLLIN)
-        while not self._stopping.is_set():
-            poller.poll()
-            while not self._stopping.is_set() and self._accept_one():
-                pass
-        self._close()
+        poller.poll()
 
     def _accept_one(self) -> bool:
         """Accept one connection; False when none waits, or after a failure and its pause."""

@@ -153,26 +153,28 @@ class Server:
             self._state = "running"
             self._pid = os.getpid()
         interval, timeout = self._ping
-        self._housekeeper = Housekeeper(
-            f"sync_ws-{self.port}",
-            ping_interval=interval,
-            ping_timeout=timeout,
-            close_timeout=self._limits.close_timeout,
-        )
         try:
+            self._housekeeper = Housekeeper(
+                f"sync_ws-{self.port}",
+                ping_interval=interval,
+                ping_timeout=timeout,
+                close_timeout=self._limits.close_timeout,
+            )
             self._housekeeper.start()
             self._listener.start(f"sync_ws-{self.port}-accept")
-        except RuntimeError:
+        except BaseException:  # an interrupt too
             self.shutdown()
             raise
+        if self._state != "running":  # shut down meanwhile, by a signal's handler perhaps
+            self.shutdown()
         return self
 
     def serve_forever(self) -> None:
         """Start, if that has not been done; returns after ``shutdown``, and shuts down at an interrupt (Ctrl-C), which
         it passes on."""
-        if self._state == "new":
-            self.start()
         try:
+            if self._state == "new":
+                self.start()
             self._ended.wait()
         except BaseException:
             self.shutdown()
@@ -333,13 +335,16 @@ class Server:
     def _open(self, sock: socket.socket, peer: Any) -> tuple[Connection, Claim[Connection]] | tuple[None, None]:
         """TLS and the opening handshake, under one deadline; (None, None) when it was answered with a refusal."""
         deadline = Deadline(self._handshake_timeout)
-        plain = sock
+        plain, stopped = sock, False
         if self._ssl_context is not None:
             with self._lock:  # wrapping detaches the plain socket: the new one has the descriptor, for shutdown to cut
                 sock = self._ssl_context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
                 self._handshakes.discard(plain)
                 self._handshakes.add(sock)
+                stopped = self._state != "running"  # then shutdown may have found the plain one only
         try:
+            if stopped:
+                raise ConnectionAbortedError("the server is shutting down")
             if isinstance(sock, ssl.SSLSocket):
                 sock.settimeout(deadline.remaining())
                 sock.do_handshake()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import itertools
 import socket
@@ -10,6 +9,7 @@ import threading
 import time
 import tracemalloc
 import unittest
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -17,7 +17,6 @@ import sync_ws
 from sync_ws import Backoff, Client, ClientState, CloseCode, Connection, Heartbeat, Reason, should_reconnect
 from sync_ws.client_state import ClientState as State
 from sync_ws.heartbeat import HeartbeatMonitor
-from sync_ws.outbox import Outbox
 from sync_ws.testing import FaultProxy, LedgerTestCase, ManualClock, free_port, serving, wait_until
 from tests.support.recorder import Recorder
 from tests.support.scripted import ScriptedServer, Wire, refusing
@@ -97,18 +96,22 @@ class HeartbeatTest(ReconnectTestCase):
                 self.assertEqual(clock.pending, [30])
 
     def test_any_byte_counts_as_an_answer_and_so_do_unread_ones(self) -> None:
+        answered: list[int] = []
+
         def script(wire: Wire) -> None:
             wire.switch()
             while wire.read_frame()[0] != 8:
                 for _ in range(40):  # more than are taken while nobody reads
                     wire.send_frame(1, b"news")
+                answered.append(1)
 
         with ScriptedServer(script) as server:
             clock = ManualClock()
             client = self.client(server.url(), heartbeat=Heartbeat(30, 3), reconnect=None, clock=clock).open(SOON)
             clock.advance(30)
             for _ in range(3):
-                wait_until(lambda: client.stats()["bytes_received"] or client._reading.unread())  # type: ignore[union-attr]
+                wait_until(lambda: answered)
+                answered.clear()
                 clock.advance(3)
                 self.assertIs(client.state, ClientState.OPEN)
                 clock.advance(27)
@@ -136,6 +139,8 @@ class HeartbeatTest(ReconnectTestCase):
             clock.advance(3)  # now it has been
             recorder.wait_for("close")
 
+    @mock.patch("sync_ws.heartbeat.RETRY", 0.02)
+    @mock.patch("sync_ws.client.TICK", 0.02)
     def test_a_timer_that_cannot_be_had_ends_no_heartbeats(self) -> None:
         for style, when in itertools.product(("recv", "callback"), ("start", "waiting", "interval")):
             with self.subTest(style=style, when=when), serving(echo) as server:
@@ -144,7 +149,7 @@ class HeartbeatTest(ReconnectTestCase):
                 recorder = Recorder(client, messages=style == "callback")
                 if when == "start":
                     clock.fail_timers(2)
-                with self.assertLogs("sync_ws.client", "WARNING") if when != "start" else contextlib.nullcontext():
+                with self.assertLogs("sync_ws.client", "WARNING"):
                     client.open(SOON)
                     self.wait_for_timers(clock, 30)
                     if when == "waiting":
@@ -166,8 +171,10 @@ class HeartbeatTest(ReconnectTestCase):
             recorder = Recorder(client, messages=True)
             client.open(SOON)
             clock.fail_timers(2)
-            clock.advance(30)
-            wait_until(lambda: clock.pending == [3])
+            with self.assertLogs("sync_ws.client", "WARNING") as logs:
+                clock.advance(30)
+            self.assertEqual(len(logs.records), 1)
+            self.wait_for_timers(clock, 3)
             clock.advance(3)
             recorder.wait_for("close")
 
@@ -638,6 +645,8 @@ class ServerComesAndGoesTest(ReconnectTestCase):
                     queued += map(str, [message for message, _ in client._outbox._messages])
                 proxy.accept()
                 recorder.wait_for("reconnected", number)
+                # what was in the kernel when the next cut comes is lost, and cannot be known to be
+                wait_until(partial(set(queued).issubset, got), message="queued, and lost")
             stop.set()
             for thread in threads:
                 thread.join(SOON)
@@ -648,23 +657,6 @@ class ServerComesAndGoesTest(ReconnectTestCase):
             arrived = [int(message.split()[1]) for message in got if message.startswith(f"{own} ")]
             self.assertEqual(arrived, sorted(set(arrived)), "out of order, or twice")
             self.assertLessEqual(set(arrived), set(numbers))
-        self.assertLessEqual(set(queued), set(got), "queued, and lost")
-
-
-class OutboxTest(unittest.TestCase):
-    def test_in_order_bounded_and_counted(self) -> None:
-        outbox = Outbox(2, 10)
-        outbox.put("aü")
-        outbox.put(b"bb")
-        self.assertEqual((len(outbox), outbox.size, outbox.first), (2, 5, "aü"))
-        with self.assertRaises(sync_ws.QueueFull):
-            outbox.put("c")
-        outbox.drop_first()
-        self.assertEqual((len(outbox), outbox.size, outbox.first), (1, 2, b"bb"))
-        with self.assertRaises(sync_ws.QueueFull):
-            outbox.put("x" * 9)
-        outbox.put("x" * 8)
-        self.assertEqual((outbox.take_all(), len(outbox), outbox.size), ((b"bb", "x" * 8), 0, 0))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from typing import Any
 
 from sync_ws.deflate import Deflate, Negotiation
 from sync_ws.errors import Close
-from sync_ws.frames import Control, FrameReader, Message, Opcode, close_payload, encode_frame
+from sync_ws.frame_reader import FrameReader
+from sync_ws.frames import Control, Message, Opcode, close_payload, encode_frame
 from tests.support.optional import needs
 from tests.support.wire import KEY, Frame, frame, make_reader, read_frames, xor
 

@@ -133,7 +133,7 @@ class ItsThread(HousekeeperTestCase):
         _, end, _ = self.watch(keeper)
         end.send(PING, b"alive?")
         self.assertEqual(end.read(), [Frame(PONG, b"alive?")])
-        bad.abort(OVER)
+        flooder.hang_up()
 
     def test_a_peer_that_leaves_while_much_is_queued_ends_it(self) -> None:
         keeper = self.make(running=True, ping_interval=None)

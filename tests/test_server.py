@@ -491,6 +491,47 @@ class LifeTest(ServerTestCase):
                 pass
             self.assertEqual(server.shutdown(), ())
 
+    def test_an_interrupt_while_it_starts_leaves_nothing(self) -> None:
+        for name in ("-housekeeper", "-accept"):
+            for late in (False, True):
+                start = threading.Thread.start
+
+                def interrupted(
+                    thread: threading.Thread, name: str = name, late: bool = late, start: Any = start
+                ) -> None:
+                    if late or not thread.name.endswith(name):
+                        start(thread)
+                    if thread.name.endswith(name):
+                        raise KeyboardInterrupt
+
+                server = Server()
+                with mock.patch.object(threading.Thread, "start", interrupted):
+                    self.assertRaises(KeyboardInterrupt, server.serve_forever)
+                with socket.create_server(("127.0.0.1", server.port)):
+                    pass
+
+    def test_a_shutdown_while_it_starts_ends_what_was_started(self) -> None:
+        for name in ("-housekeeper", "-accept"):
+            for late in (False, True):
+                server = Server()
+                start = threading.Thread.start
+
+                def stopping(
+                    thread: threading.Thread, server: Server = server, name: str = name, late: bool = late,
+                    start: Any = start,
+                ) -> None:
+                    if late:
+                        start(thread)
+                    if thread.name.endswith(name):
+                        server.shutdown()
+                    if not late:
+                        start(thread)
+
+                with mock.patch.object(threading.Thread, "start", stopping):
+                    server.serve_forever()
+                with socket.create_server(("127.0.0.1", server.port)):
+                    pass
+
     def test_serve_forever_starts_and_returns_after_shutdown(self) -> None:
         with Server("127.0.0.1", 0, echo) as server:
             thread = threading.Thread(target=server.serve_forever)

@@ -200,7 +200,8 @@ class RefusalTest(RefusalTestCase):
             client.send(handshake())
         statuses = sorted(read_response(client.sock).status for client in clients)
         self.assertEqual(statuses, [101] * 5 + [503] * 4)
-        self.assertEqual(len(server.connections), 5)
+        wait_until(lambda: len(server.connections) == 5)
+        self.assertEqual(server.stats()["opened"], 5)
 
     def test_beyond_twice_its_connections_a_server_answers_without_a_thread(self) -> None:
         server = self.serve(max_connections=1)

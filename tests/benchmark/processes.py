@@ -57,7 +57,7 @@ class Child:
         self, command: Sequence[str], *, cpus: frozenset[int], env: Mapping[str, str] | None = None
     ) -> None:
         # A file, not a pipe: a child that logs a lot must not block on us.
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
+        self._errors = tempfile.TemporaryFile()
         self._pending = b""
         with pinned(cpus):
             self._process = subprocess.Popen(

@@ -20,7 +20,8 @@ from websockets.frames import Frame
 from websockets.protocol import OPEN, Protocol, Side
 
 from sync_ws.deflate import Deflate, Negotiation
-from sync_ws.frames import FrameReader, Message, Opcode
+from sync_ws.frame_reader import FrameReader
+from sync_ws.frames import Message, Opcode
 from sync_ws.messages import HEART_BEAT_MARK, is_heart_beat
 
 from .differences import DIFFERENCES, LIMIT, Case, Outcome

@@ -1,5 +1,9 @@
 """What a soak uses while it runs: threads, descriptors and memory, sampled and judged.
 
+Memory is what the process holds, and glibc's allocator does not give back all that is freed: it creeps for some
+minutes. With MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=32768 MALLOC_TRIM_THRESHOLD_=65536 in the environment the
+curve shows what is really in use, to look at a long run.
+
 Threading: one thread samples and judges.
 """
 

@@ -8,6 +8,7 @@ Threading: everything belongs to the thread that made it, but for the lists of a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -20,7 +21,8 @@ from typing import NamedTuple
 from sync_ws.channel import Channel, Limits
 from sync_ws.deflate import Deflate
 from sync_ws.errors import Reason
-from sync_ws.frames import FrameReader, Message, Opcode
+from sync_ws.frame_reader import FrameReader
+from sync_ws.frames import Message, Opcode
 from sync_ws.messages import HEART_BEAT_MARK, is_heart_beat
 from sync_ws.transport import Transport, transport_for
 
@@ -153,6 +155,11 @@ class End:
 
     def send_close(self, code: int | None = 1000, reason: str = "") -> None:
         self.send(Opcode.CLOSE, b"" if code is None else code.to_bytes(2, "big") + reason.encode())
+
+    def hang_up(self) -> None:
+        """End both directions; wakes a thread that is blocked in sending."""
+        with contextlib.suppress(OSError):  # reset already
+            self.sock.shutdown(socket.SHUT_RDWR)
 
     def read(self, count: int = 1) -> list[Frame]:
         """The next ``count`` frames; fewer at the end of the stream; TimeoutError when nothing comes for 10 s."""
