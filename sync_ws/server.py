@@ -175,7 +175,10 @@ class Server:
         try:
             if self._state == "new":
                 self.start()
-            self._ended.wait()
+            # in steps: Python does not see a signal that comes just before a wait begins, or to another thread,
+            # until the wait ends
+            while not self._ended.wait(0.5):
+                pass
         except BaseException:
             self.shutdown()
             raise

@@ -15,6 +15,7 @@ import threading
 import time
 import unittest
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -616,7 +617,7 @@ class CloseTest(ClientTestCase):
 
     def assert_over(self, client: Client, recorder: Recorder, before: list[str]) -> None:
         self.assertIs(client.state, ClientState.CLOSED)
-        self.assertFalse(client._driver.is_alive())
+        self.assertFalse(client._thread.is_alive())
         self.assertEqual(recorder.names, [*before, "close"])
         self.assertTrue(recorder.of("close")[-1].reason.by_us)
         self.assertFalse(recorder.of("close")[-1].reconnecting)
@@ -787,7 +788,7 @@ class CloseTest(ClientTestCase):
                 client.close(timeout=0.2)
             release.set()
             wait_until(lambda: client.state is ClientState.CLOSED)
-            wait_until(lambda: not client._driver.is_alive())
+            wait_until(lambda: not client._thread.is_alive())
         self.assertEqual((got, recorder.names), (["m0"], ["open", "close"]))
 
     def test_by_many_threads_at_once(self) -> None:
@@ -818,7 +819,7 @@ class CloseTest(ClientTestCase):
             client.open(0)
             begin(client)
             wait_until(lambda: client.state is ClientState.CLOSED, SOON * 2, f"closed in {event}")
-            client._driver.join(SOON)
+            client._thread.join(SOON)
             self.assertLess(max(took), SOON)
             accepted = server.accepted
             names = recorder.names[recorder.names.index(event):]
@@ -954,7 +955,7 @@ class OfflineTest(ClientTestCase):
                     recorder = Recorder(client)
                     client.open(SOON)
                     if code == 1001:
-                        client._backoff = Backoff(0.01, 0.01, attempts=1, stable=60)
+                        client._options = replace(client._options, backoff=Backoff(0.01, 0.01, attempts=1, stable=60))
                         client.send("close 1001")
                         recorder.wait_for("open", 2)
                         wait_until(partial(getattr, client, "_channel"))

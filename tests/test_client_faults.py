@@ -58,7 +58,7 @@ class FaultTestCase(LedgerTestCase):
         except TimeoutError:
             outcome = "nothing came"
         client.close(timeout=timeout)
-        client._driver.join(timeout)
+        client._thread.join(timeout)
         self.assertLess(time.monotonic() - started, 3 * timeout + 1, "too slow")
         wait_until(lambda: self.proxy.connections > before)  # the proxy may be slower than a client that gave up
         self.assertEqual(self.proxy.connections, before + 1, "a second connection")
@@ -221,7 +221,7 @@ class SilenceTest(FaultTestCase):
             started = time.monotonic()
             client.close(timeout=0.3)
             self.assertLess(time.monotonic() - started, SOON)
-            client._driver.join(SOON)
+            client._thread.join(SOON)
             self.assertIs(client.state, ClientState.CLOSED)
             self.assertEqual(recorder.names, ["open", "close"])
             with self.assertRaises(SyncWsError):

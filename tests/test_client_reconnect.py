@@ -140,7 +140,7 @@ class HeartbeatTest(ReconnectTestCase):
             recorder.wait_for("close")
 
     @mock.patch("sync_ws.heartbeat.RETRY", 0.02)
-    @mock.patch("sync_ws.client.TICK", 0.02)
+    @mock.patch("sync_ws.driver.TICK", 0.02)
     def test_a_timer_that_cannot_be_had_ends_no_heartbeats(self) -> None:
         for style, when in itertools.product(("recv", "callback"), ("start", "waiting", "interval")):
             with self.subTest(style=style, when=when), serving(echo) as server:

@@ -270,7 +270,7 @@ class CloseInBackoffTest(DefectTestCase):
         recorder.wait_for("reconnecting")
         client.close()
         self.assertIs(client.state, ClientState.CLOSED)
-        self.assertFalse(client._driver.is_alive())
+        self.assertFalse(client._thread.is_alive())
         self.assertEqual(recorder.names, ["reconnecting", "close"])
 
     def test_canary_close_is_forgotten(self) -> None:
