@@ -11,7 +11,7 @@ import sys
 import threading
 from types import FrameType
 
-from . import Client, Connection, Heartbeat, Reason, Server, SyncWsError
+from . import Client, Connection, HandshakeError, Heartbeat, Reason, Server, SyncWsError
 from .client_events import Closed, GaveUp, Opened, Reconnecting
 
 __all__ = ["main"]
@@ -82,13 +82,13 @@ def _connect(options: argparse.Namespace) -> int:
         if not options.stay:
             client.close()
 
-    client.open(timeout=0)
-    threading.Thread(target=type_in, daemon=True).start()
     try:
-        client.run_forever()
-    except KeyboardInterrupt:
-        return 0
-    return 0 if client.stats()["opened"] else 1
+        client.open()
+    except HandshakeError:
+        return 1  # gave_up has said why
+    threading.Thread(target=type_in, daemon=True).start()
+    client.run_forever()
+    return 0
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import socket
+import sys
 import threading
 import time
 import tracemalloc
@@ -467,7 +468,9 @@ class WhenTest(ReconnectTestCase):
                 if len(delays) in (60, 360):
                     gc.collect()
                     before, settled = settled, tracemalloc.get_traced_memory()[0]
-                    self.assertTrue(before == 0 or settled - before < 100_000, (before, settled))
+                    # what measures coverage keeps its own books in the same memory
+                    allowed = 2_000_000 if "coverage" in sys.modules else 100_000
+                    self.assertTrue(before == 0 or settled - before < allowed, (before, settled))
             self.assertEqual(delays[:7], [1, 2, 4, 8, 16, 32, 60])
             self.assertEqual(set(delays[6:]), {60})
             clock.wait_for_timer(after=armed)

@@ -1,20 +1,15 @@
-"""The certificates: the good one is accepted, each bad one is refused for its own reason, by both makers."""
+"""The certificates: the good one is accepted, each bad one is refused for its own reason."""
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import ssl
-import sys
 import tempfile
 import unittest
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 from unittest import mock
 
-from sync_ws.testing import Certificates, LedgerTestCase, make_certificates
-from sync_ws.testing import certificates as module
+from sync_ws.testing import LedgerTestCase, make_certificates
 
 EXPIRED, WRONG_HOST, SELF_SIGNED = 10, 62, 18  # X509_V_ERR_ codes; the last is one of two for "not trusted"
 WRONG_ADDRESS = 64
@@ -38,15 +33,9 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext, host: str) -> None
     raise AssertionError("the handshake came to no end")
 
 
-class Maker(NamedTuple):
-    make: Callable[[Certificates], None]
-
-
+@unittest.skipUnless(shutil.which("openssl"), "needs the openssl command")
 class Promises(LedgerTestCase):
-    """What each maker has to keep."""
-
     timeout = 30.0
-    maker: Maker
 
     def setUp(self) -> None:
         super().setUp()
@@ -54,9 +43,6 @@ class Promises(LedgerTestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name) / "a b $x %y"  # nothing for a shell or a config file to stumble over
         self.folder.mkdir()
-        patch = mock.patch.object(module, "_find_maker", return_value=self.maker.make)
-        patch.start()
-        self.addCleanup(patch.stop)
         self.made = make_certificates(self.folder)
 
     def refusal(self, certificate: Path, host: str = "localhost") -> int:
@@ -89,32 +75,13 @@ class Promises(LedgerTestCase):
         handshake(again.server_context(), again.client_context(), "localhost")
 
 
-@unittest.skipUnless(shutil.which("openssl"), "needs the openssl command")
-class MadeWithOpenssl(Promises):
-    maker = Maker(module._make_with_openssl)
-
-
-@unittest.skipUnless(importlib.util.find_spec("cryptography"), "needs the cryptography package")
-class MadeWithCryptography(Promises):
-    maker = Maker(module._make_with_cryptography)
-
-
-del Promises  # has no maker: not to be run itself
-
-
-class Makers(LedgerTestCase):
-    def test_without_any_maker_the_error_says_what_is_needed(self) -> None:
-        with mock.patch("shutil.which", return_value=None), \
-                mock.patch.dict(sys.modules, {"cryptography": None}), \
-                self.assertRaisesRegex(RuntimeError, "openssl command.*cryptography"):
+class Failures(LedgerTestCase):
+    def test_without_the_command_the_error_says_what_is_needed(self) -> None:
+        with (
+            mock.patch("shutil.which", return_value=None),
+            self.assertRaisesRegex(RuntimeError, "needs the openssl command"),
+        ):
             make_certificates("anywhere")
-
-    def test_the_command_comes_first_then_the_package(self) -> None:
-        with mock.patch("shutil.which", return_value="/bin/openssl"):
-            self.assertIs(module._find_maker(), module._make_with_openssl)
-        with mock.patch("shutil.which", return_value=None), \
-                mock.patch.dict(sys.modules, {"cryptography": mock.Mock()}):
-            self.assertIs(module._find_maker(), module._make_with_cryptography)
 
     @unittest.skipUnless(shutil.which("openssl"), "needs the openssl command")
     def test_a_failing_command_is_quoted(self) -> None:

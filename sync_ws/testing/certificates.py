@@ -1,26 +1,21 @@
 """A throwaway certificate authority and server certificates, good and bad, for tests of TLS.
 
-Everything is made anew by `make_certificates` in some 0.1 s (EC keys on P-256), by the `openssl` command
-where there is one, else by the `cryptography` package. Nothing of it is secret or lives longer than a week.
+Everything is made anew by `make_certificates` in some 0.1 s (EC keys on P-256), by the `openssl` command. Nothing of
+it is secret or lives longer than a week.
 
 Threading: a `Certificates` object is immutable, each call of a context method makes a new context.
 """
 
 from __future__ import annotations
 
-import datetime
-import importlib
-import ipaddress
 import os
 import shutil
 import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 __all__ = ["Certificates", "make_certificates"]
 
@@ -60,8 +55,7 @@ class Certificates:
 def make_certificates(directory: str | os.PathLike[str]) -> Certificates:
     """Write new keys and certificates into an existing directory, over those of an earlier call there.
 
-    RuntimeError when there is neither the `openssl` command nor the `cryptography` package, or when the
-    command fails (with its output).
+    RuntimeError when there is no `openssl` command, or when it fails (with its output).
     """
     folder = Path(directory)
     made = Certificates(
@@ -72,20 +66,10 @@ def make_certificates(directory: str | os.PathLike[str]) -> Certificates:
         wrong_host_cert=folder / "wrong_host.pem",
         self_signed=folder / "self_signed.pem",
     )
-    _find_maker()(made)
+    if shutil.which("openssl") is None:
+        raise RuntimeError("making test certificates needs the openssl command on PATH")
+    _make_with_openssl(made)
     return made
-
-
-def _find_maker() -> Callable[[Certificates], None]:
-    if shutil.which("openssl"):
-        return _make_with_openssl
-    try:
-        importlib.import_module("cryptography")
-    except ImportError:
-        raise RuntimeError(
-            "making test certificates needs the openssl command on PATH, or the Python package cryptography"
-        ) from None
-    return _make_with_cryptography
 
 
 def _validity(made: Certificates, certificate: Path) -> tuple[float, float]:
@@ -96,7 +80,7 @@ def _validity(made: Certificates, certificate: Path) -> tuple[float, float]:
     return now - _DAY, now + 6 * _DAY
 
 
-# With the openssl command. Its `ca` subcommand, awkward as it is, is the only one that takes a start and an
+# The command's `ca` subcommand, awkward as it is, is the only one that takes a start and an
 # end of validity in every version in use.
 
 _OPENSSL_CONFIG = """
@@ -175,70 +159,6 @@ def _openssl(folder: Path, *arguments: str | Path) -> None:
                           check=False, timeout=_OPENSSL_TIMEOUT)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
-
-
-# With the cryptography package, which is imported here alone: nothing else of this library needs it.
-
-
-def _make_with_cryptography(made: Certificates) -> None:
-    generate = importlib.import_module("cryptography.hazmat.primitives.asymmetric.ec").generate_private_key
-    curve = importlib.import_module("cryptography.hazmat.primitives.asymmetric.ec").SECP256R1
-    forms = importlib.import_module("cryptography.hazmat.primitives.serialization")
-    ca_key, server_key = generate(curve()), generate(curve())
-    made.server_key.write_bytes(
-        server_key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
-    )
-
-    def write(certificate: Path, issuer: str, key: Any, *, names: tuple[str, ...] = _NAMES) -> None:
-        signed_key = ca_key if certificate == made.ca else server_key
-        period = _validity(made, certificate)
-        signed = _sign(certificate == made.ca, signed_key.public_key(), issuer, key, names, period)
-        certificate.write_bytes(signed.public_bytes(forms.Encoding.PEM))
-
-    authority = "sync_ws test authority"
-    write(made.ca, authority, ca_key)
-    write(made.server_cert, authority, ca_key)
-    write(made.expired_cert, authority, ca_key)
-    write(made.wrong_host_cert, authority, ca_key, names=_WRONG_NAMES)
-    write(made.self_signed, "sync_ws test", server_key)
-
-
-def _sign(is_authority: bool, public_key: Any, issuer: str, issuer_key: Any, names: tuple[str, ...],
-          period: tuple[float, float]) -> Any:
-    x509 = importlib.import_module("cryptography.x509")
-    hashes = importlib.import_module("cryptography.hazmat.primitives.hashes")
-
-    utc = datetime.timezone(datetime.timedelta())
-    begin, end = (datetime.datetime.fromtimestamp(at, utc) for at in period)
-    issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
-
-    def name(text: str) -> Any:
-        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
-
-    builder = (
-        x509.CertificateBuilder().subject_name(name(issuer if is_authority else "sync_ws test"))
-        .issuer_name(name(issuer)).public_key(public_key).serial_number(x509.random_serial_number())
-        .not_valid_before(begin).not_valid_after(end)
-        .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
-        .add_extension(_key_usage(x509, is_authority), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(issuer_id, critical=False)
-    )
-    if not is_authority:
-        entries = [x509.IPAddress(ipaddress.ip_address(text)) if _is_address(text) else x509.DNSName(text)
-                   for text in names]
-        builder = builder.add_extension(x509.SubjectAlternativeName(entries), critical=False)
-        purpose = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH])
-        builder = builder.add_extension(purpose, critical=False)
-    return builder.sign(issuer_key, hashes.SHA256())
-
-
-def _key_usage(x509: Any, is_authority: bool) -> Any:
-    return x509.KeyUsage(
-        digital_signature=not is_authority, key_cert_sign=is_authority, crl_sign=is_authority,
-        content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
-        encipher_only=False, decipher_only=False,
-    )
 
 
 def _is_address(name: str) -> bool:
