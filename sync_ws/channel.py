@@ -68,7 +68,7 @@ class ChannelOwner(Protocol):
         """A Pong, asked for or not."""
 
     def note_end(self, reason: Reason) -> None:
-        """Once, from whichever thread found out, under no lock."""
+        """Once, from whichever thread found out; perhaps under the read lock."""
 
 
 class Channel:

@@ -21,29 +21,24 @@ from typing import Any, Callable, Collection, Iterable, Mapping
 
 from .channel import Limits
 from .connection import Connection
-from .errors import CloseCode, ConnectionClosed, Reason, Refusal, SendTimeout
+from .errors import CloseCode, ConnectionClosed, Reason, SendTimeout
 from .events import EventBus, H
-from .frames import Message, encode_frame
+from .frames import encode_frame
 from .housekeeper import Housekeeper
 from .listener import Listener
 from .pages import check_pages
-from .registry import Claim, NameTaken, NoPlace, Registry
+from .reception import NO_THREAD, Reception
+from .registry import Claim, Registry
 from .request import Request
 from .timing import Deadline, check_count, check_seconds
-from .upgrade import Upgrade, UpgradeHandler, UpgradePolicy
+from .upgrade import UpgradePolicy
 from .writer import Data, as_payload
 
 __all__ = ["Delivery", "Server"]
 
 log = logging.getLogger("sync_ws.server")
 EVENTS = ("open", "message", "close", "error", "heartbeat")
-RETRY_AFTER = 5  # seconds, in the 503 of a full server
-FULL = "the server is full, try again later"
-# for a connection that gets no thread, in which its request could be read
-NO_THREAD = (
-    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    f"Retry-After: {RETRY_AFTER}\r\nContent-Length: {len(FULL) + 1}\r\nConnection: close\r\n\r\n{FULL}\n"
-).encode()
+COUNTERS = ("accepted", "refused", "opened", "broadcasts", "broadcasts_refused")
 
 
 @dataclass(frozen=True)
@@ -98,12 +93,9 @@ class Server:
             send_timeout=check_seconds("send_timeout", send_timeout),
             close_timeout=check_seconds("close_timeout", close_timeout),
         )
-        self._handshake_timeout = check_seconds("handshake_timeout", handshake_timeout)
-        self._policy = UpgradePolicy(path, origins, require_name, authenticate, check_pages(pages))
+        self._path = path
         self._handler = handler
-        self._ssl_context = ssl_context
-        self._subprotocols = tuple(subprotocols)
-        self._compression = compression
+        self._secure = ssl_context is not None
         self._max_connections = max_connections
         self._ping = (
             None if ping_interval is None else check_seconds("ping_interval", ping_interval),
@@ -111,15 +103,24 @@ class Server:
         )
         self._bus = EventBus(EVENTS, on_error=self._event_function_raised)
         self._registry: Registry[Connection] = Registry(name_policy, max_connections)
-        # guards _threads, _handshakes and _state; any thread, for set operations and assignments only
+        self._reception = Reception(
+            UpgradePolicy(path, origins, require_name, authenticate, check_pages(pages)),
+            self._registry,
+            ssl_context=ssl_context,
+            timeout=check_seconds("handshake_timeout", handshake_timeout),
+            subprotocols=tuple(subprotocols),
+            compression=compression,
+            limits=self._limits,
+            on_heart_beat=lambda conn, text: self._emit("heartbeat", conn, text),
+        )
+        # guards _threads, _counters and _state; any thread, for set operations and assignments only
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
-        self._handshakes: set[socket.socket] = set()  # sockets that are not WebSockets yet, to be cut at shutdown
         self._state = "new"  # new -> running -> stopped
         self._pid = os.getpid()
         self._ended = threading.Event()
         self._numbers = itertools.count(1)
-        self._counters = {"accepted": 0, "refused": 0, "opened": 0, "broadcasts": 0, "broadcasts_refused": 0}
+        self._counters = dict.fromkeys(COUNTERS, 0)
         # a client that expects TLS could not read it
         self._listener = Listener(host, port, self._accepted, NO_THREAD if ssl_context is None else b"")
         self.host, self.port = self._listener.address
@@ -130,12 +131,12 @@ class Server:
     @property
     def url(self) -> str:
         """Where clients find it, such as ``ws://127.0.0.1:1024/ws/``."""
-        return f"{'ws' if self._ssl_context is None else 'wss'}://{self._place}{self._policy.path}"
+        return f"{'wss' if self._secure else 'ws'}://{self._place}{self._path}"
 
     @property
     def page_url(self) -> str:
         """Where browsers find its pages, such as ``http://127.0.0.1:1024/``."""
-        return f"{'http' if self._ssl_context is None else 'https'}://{self._place}/"
+        return f"{'https' if self._secure else 'http'}://{self._place}/"
 
     @property
     def _place(self) -> str:
@@ -195,10 +196,8 @@ class Server:
             return ()  # a fork's copy: connections and threads are the parent's
         with self._lock:
             self._state = "stopped"
-            handshakes = list(self._handshakes)
         self._listener.stop(deadline)
-        for sock in handshakes:
-            _cut(sock)
+        self._reception.close()
         for connection in self._registry.everyone():
             connection.channel.start_close(CloseCode.GOING_AWAY, "the server is shutting down")
         self._join(deadline)
@@ -257,8 +256,8 @@ class Server:
         frame = encode_frame(opcode, payload, masked=False)
         connections = self._registry.everyone() if to is None else list(to)
         refused = tuple(conn for conn in connections if not conn.channel.writer.post(opcode, payload, frame))
-        self._counters["broadcasts"] += 1
-        self._counters["broadcasts_refused"] += len(refused)
+        self._count("broadcasts")
+        self._count("broadcasts_refused", len(refused))
         return Delivery(len(connections) - len(refused), refused)
 
     def send_to(self, name: str, data: Data) -> None:
@@ -281,21 +280,25 @@ class Server:
     def stats(self) -> dict[str, Any]:
         """Counters of this server, and how many connections and threads there are now."""
         with self._lock:
-            threads, handshakes = len(self._threads), len(self._handshakes)
+            counters, threads = dict(self._counters), len(self._threads)
         return {
-            **self._counters,
+            **counters,
             "connections": len(self._registry.everyone()),
             "clients": len(self._registry),
-            "handshakes": handshakes,
+            "handshakes": self._reception.pending,
             "threads": threads,
         }
+
+    def _count(self, counter: str, by: int = 1) -> None:
+        with self._lock:  # += is several steps, and threads may change between them
+            self._counters[counter] += by
 
     # -- one connection, in its own thread ------------------------------------------------------------------------
 
     def _accepted(self, sock: socket.socket, peer: Any) -> bool:
         """In the accepting thread: give the connection a thread; False when there are too many already.  RuntimeError
         when the system has none."""
-        self._counters["accepted"] += 1
+        self._count("accepted")
         thread = threading.Thread(
             target=self._serve, args=(sock, peer), name=f"sync_ws-{self.port}-{next(self._numbers)}", daemon=True
         )
@@ -304,9 +307,9 @@ class Server:
             full = len(self._threads) >= 2 * self._max_connections or self._state != "running"
             if not full:
                 self._threads.add(thread)
-                self._handshakes.add(sock)
+                self._reception.expect(sock)
         if full:
-            self._counters["refused"] += 1
+            self._count("refused")
             return False
         try:
             thread.start()
@@ -318,95 +321,24 @@ class Server:
     def _forget(self, thread: threading.Thread, sock: socket.socket) -> None:
         with self._lock:
             self._threads.discard(thread)
-            self._handshakes.discard(sock)
+        self._reception.forget(sock)
 
     def _serve(self, sock: socket.socket, peer: Any) -> None:
-        connection = claim = None
+        admitted = None
         try:
-            connection, claim = self._open(sock, peer)
-        except (OSError, ssl.SSLError) as exc:
+            admitted = self._reception.receive(sock, peer)
+            if admitted is None:
+                self._count("refused")
+        except OSError as exc:  # ssl.SSLError is one
             log.debug("%s left during its opening handshake: %s", peer[0], exc)
         except Exception:
             log.exception("the opening handshake of %s failed", peer[0])
         try:
-            if connection is not None and claim is not None:
-                self._converse(connection, claim)
+            if admitted is not None:
+                self._converse(*admitted)
         finally:
             self._forget(threading.current_thread(), sock)
             sock.close()
-
-    def _open(self, sock: socket.socket, peer: Any) -> tuple[Connection, Claim[Connection]] | tuple[None, None]:
-        """TLS and the opening handshake, under one deadline; (None, None) when it was answered with a refusal."""
-        deadline = Deadline(self._handshake_timeout)
-        plain, stopped = sock, False
-        if self._ssl_context is not None:
-            with self._lock:  # wrapping detaches the plain socket: the new one has the descriptor, for shutdown to cut
-                sock = self._ssl_context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-                self._handshakes.discard(plain)
-                self._handshakes.add(sock)
-                stopped = self._state != "running"  # then shutdown may have found the plain one only
-        try:
-            if stopped:
-                raise ConnectionAbortedError("the server is shutting down")
-            if isinstance(sock, ssl.SSLSocket):
-                sock.settimeout(deadline.remaining())
-                sock.do_handshake()
-            handler = UpgradeHandler(sock, peer, self._policy, deadline, secure=self._ssl_context is not None)
-            connection, claim = self._admit(sock, handler, deadline)
-        except BaseException:
-            sock.close()
-            raise
-        finally:
-            with self._lock:
-                self._handshakes.discard(sock)
-        if connection is None:
-            self._counters["refused"] += 1
-            sock.close()
-        return connection, claim  # type: ignore[return-value]
-
-    def _admit(
-        self, sock: socket.socket, handler: UpgradeHandler, deadline: Deadline
-    ) -> tuple[Connection | None, Claim[Connection] | None]:
-        """Give an accepted request its place and its name, and answer it with 101; or refuse it."""
-        upgrade = handler.upgrade
-        if upgrade is None:
-            return None, None
-        try:
-            if self._state != "running":
-                raise NoPlace("the server is shutting down")
-            claim = self._registry.claim(upgrade.name)
-        except NoPlace:
-            handler.refuse(Refusal(503, FULL, {"Retry-After": str(RETRY_AFTER)}))
-            return None, None
-        except NameTaken:
-            handler.refuse(Refusal(409, "expected a name that is not in use"))
-            return None, None
-        try:
-            return self._make_connection(sock, upgrade, deadline, claim), claim
-        except BaseException:
-            self._registry.release(claim)
-            raise
-
-    def _make_connection(
-        self, sock: socket.socket, upgrade: Upgrade, deadline: Deadline, claim: Claim[Connection]
-    ) -> Connection:
-        return Connection(
-            sock,
-            upgrade.request,
-            name=upgrade.name,
-            identity=upgrade.identity,
-            subprotocols=self._subprotocols,
-            compression=self._compression,
-            limits=self._limits,
-            deadline=deadline,
-            early=upgrade.early,
-            on_heart_beat=lambda conn, text: self._heart_beat(conn, text),
-            # the name is free as soon as the connection has ended, though its handler may still be at work
-            on_end=lambda conn, reason: self._registry.release(claim),
-        )
-
-    def _heart_beat(self, connection: Connection, text: str) -> None:
-        self._bus.emit("heartbeat", connection, text)
 
     def _converse(self, connection: Connection, claim: Claim[Connection]) -> None:
         """From the 101 to the last byte."""
@@ -415,7 +347,7 @@ class Server:
         try:
             self._housekeeper.add(channel)
             replaced = self._registry.open(claim, connection)
-            self._counters["opened"] += 1
+            self._count("opened")
             for old in replaced:
                 old.channel.start_close(CloseCode.REPLACED, "replaced by a newer connection of this name")
             if self._state != "running":
@@ -437,7 +369,7 @@ class Server:
                 self._handler(connection)
             else:
                 for message in connection:
-                    self._emit_message(connection, message)
+                    self._emit("message", connection, message)
         except Exception as exc:
             if isinstance(exc, ConnectionClosed) and not connection.connected:  # else another one's end came out here
                 log.debug("%r: the handler ended with its connection: %s", connection, exc)
@@ -446,8 +378,8 @@ class Server:
             self._bus.emit("error", connection, exc)
             connection.channel.close(CloseCode.INTERNAL_ERROR, "the handler failed")
 
-    def _emit_message(self, connection: Connection, message: Message) -> None:
-        self._bus.emit("message", connection, message)
+    def _emit(self, event: str, connection: Connection, what: str | bytes) -> None:
+        self._bus.emit(event, connection, what)
 
     def _event_function_raised(self, event: str, args: tuple[Any, ...], exc: Exception) -> None:
         if isinstance(exc, ConnectionClosed) and event != "error" and not args[0].connected:
@@ -456,11 +388,3 @@ class Server:
         log.error("a function for the event %r of %r raised", event, args[0], exc_info=exc)
         if event != "error":
             self._bus.emit("error", args[0], exc)
-
-
-def _cut(sock: socket.socket) -> None:
-    """End both directions of a socket that another thread may be blocked in."""
-    try:
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
-    except OSError:
-        return  # it is not connected any more

@@ -21,7 +21,7 @@ ORDER = (
     "registry", "outbox", "peer",
     "connection", "dialer", "pages",
     "upgrade", "housekeeper", "client_options", "driver", "client",
-    "listener", "server",
+    "listener", "reception", "server",
     "__init__", "__main__",
 )  # fmt: skip
 
