@@ -38,6 +38,8 @@ from .writer import Data
 
 __all__ = ["Client"]
 
+STEP = 0.5  # seconds: how long a wait may overlook a signal that came as it began
+
 
 class Client(Driver, Peer):
     """A WebSocket client that stays connected.  The options and their defaults are in the README.
@@ -109,11 +111,7 @@ class Client(Driver, Peer):
             return self
         deadline = Deadline(timeout)
         try:
-            with self._cond:
-                settled = self._cond.wait_for(
-                    lambda: self._channel or self._final or self._closing, deadline.remaining()
-                )
-            if not settled:
+            if not self._wait_until(lambda: self._channel or self._final or self._closing, deadline):
                 last = self._last_reason or "the first attempt is under way"
                 raise HandshakeTimeout(f"no open connection within {timeout:g} s; last: {last}")
         except BaseException:
@@ -179,16 +177,26 @@ class Client(Driver, Peer):
 
         For programs that live in their event functions.  An interrupt (Ctrl-C) closes the client and is passed on.
         """
-        if self._state is ClientState.IDLE:
-            self._start()
         try:
-            with self._cond:
-                self._cond.wait_for(lambda: self._state is ClientState.CLOSED)
+            if self._state is ClientState.IDLE:
+                self._start()
+            self._wait_until(lambda: self._state is ClientState.CLOSED, Deadline(None))
             if self._thread is not threading.current_thread() and self._thread.ident is not None:
                 self._thread.join()
         except BaseException:
             self.close()
             raise
+
+    def _wait_until(self, settled: Callable[[], object], deadline: Deadline) -> bool:
+        """Whether ``settled`` came true before the deadline."""
+        with self._cond:
+            while not settled():
+                remaining = deadline.remaining()
+                if remaining == 0.0:
+                    return False
+                # in steps: Python does not see a signal that comes just before a wait begins until the wait ends
+                self._cond.wait(STEP if remaining is None else min(STEP, remaining))
+        return True
 
     # -- talking --------------------------------------------------------------------------------------------------
 
@@ -275,8 +283,10 @@ class Client(Driver, Peer):
                     raise NotConnected("the client has not been opened; call open() or use it as a context manager")
                 if in_driver:  # it would wait for itself
                     raise NotConnected("recv() in an event function, and there is no connection now")
-                if not self._cond.wait(deadline.remaining()) or deadline.passed:
+                remaining = deadline.remaining()
+                if remaining == 0.0:
                     raise TimeoutError("no message within the timeout")
+                self._cond.wait(STEP if remaining is None else min(STEP, remaining))
 
     # -- events and state -----------------------------------------------------------------------------------------
 

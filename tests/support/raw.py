@@ -10,13 +10,14 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import os
 import socket
 import ssl
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
+
+from tests.support import wire
 
 __all__ = [
     "BINARY", "CLOSE", "CONTINUATION", "KEY", "PING", "PONG", "TEXT", "Frame", "RawClient", "Response", "frame",
@@ -68,21 +69,7 @@ class Response:
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = True) -> bytes:
     """One frame, with the bits it is told to have. `rsv`: the reserved bits in place (0x40, 0x20, 0x10)."""
-    size = len(payload)
-    head = bytes([(0x80 if fin else 0) | rsv | opcode])
-    mask_bit = 0x80 if masked else 0
-    if size < 126:
-        head += bytes([mask_bit | size])
-    elif size < 65536:
-        head += struct.pack("!BH", mask_bit | 126, size)
-    else:
-        head += struct.pack("!BQ", mask_bit | 127, size)
-    if not masked:
-        return head + payload
-    key = os.urandom(4)
-    stream = key * (size // 4 + 1)
-    mixed = int.from_bytes(payload, "big") ^ int.from_bytes(stream[:size], "big")
-    return head + key + mixed.to_bytes(size, "big")
+    return wire.frame(opcode, payload, masked=masked, fin=fin, rsv=rsv >> 4)
 
 
 def handshake(

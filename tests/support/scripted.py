@@ -18,6 +18,8 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
+from tests.support import wire
+
 __all__ = ["ScriptedServer", "Wire", "frame", "refusing", "staying_open"]
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -27,20 +29,11 @@ TIMEOUT = 10.0  # seconds that a script may wait for the client
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = False,
           length: bytes | None = None) -> bytes:
     """A frame; `length`: the length field, to be wrong on purpose (its first byte has no mask bit)."""
-    first = (0x80 if fin else 0) | rsv | opcode
-    size = len(payload)
+    made = wire.frame(opcode, payload, masked=masked, fin=fin, rsv=rsv >> 4)
     if length is None:
-        if size < 126:
-            length = bytes([size])
-        elif size < 65536:
-            length = struct.pack("!BH", 126, size)
-        else:
-            length = struct.pack("!BQ", 127, size)
-    if not masked:
-        return bytes([first]) + length + payload
-    key = b"\x01\x02\x03\x04"
-    hidden = bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
-    return bytes([first, length[0] | 0x80]) + length[1:] + key + hidden
+        return made
+    right = {126: 3, 127: 9}.get(made[1] & 0x7F, 1)  # bytes of the right length field
+    return made[:1] + bytes([length[0] | (made[1] & 0x80)]) + length[1:] + made[1 + right :]
 
 
 class Wire:
