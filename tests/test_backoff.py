@@ -53,6 +53,24 @@ class Delays(unittest.TestCase):
                 Backoff().delay(attempt)
 
 
+class Herd(unittest.TestCase):
+    def test_a_thousand_clients_of_a_restarted_server_come_back_spread_out(self) -> None:
+        """The server is away for two minutes; what counts is when each client's first successful attempt comes."""
+        self.addCleanup(random.setstate, random.getstate())
+        random.seed(1)
+        policy, away = Backoff(), 120.0
+        returns: list[float] = []
+        for _ in range(1000):
+            now, attempt = 0.0, 0
+            while now < away:
+                attempt += 1
+                now += policy.delay(attempt)
+            returns.append(now - away)
+        self.assertLess(max(returns), 90)
+        in_second = [sum(1 for moment in returns if second <= moment < second + 1) for second in range(60)]
+        self.assertLessEqual(max(in_second), 3 * len(returns) / 60)
+
+
 class GivingUp(unittest.TestCase):
     def test_never_by_default(self) -> None:
         self.assertFalse(Backoff().exhausted(10**9))
