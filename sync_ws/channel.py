@@ -40,6 +40,7 @@ LARGE_READ = 128 * 1024  # bytes asked for while much comes
 DIRECT_READ = 16 * 1024  # bytes missing to a frame: from here on they are read to where they belong
 PARSE_AHEAD = 256  # messages parsed at once from what was received
 FLOOD = 0.1  # seconds after a timeout in which a peer's unbroken stream of control frames may still hold a read up
+HOLD = 0.25  # seconds that the peer's last word is held back for messages that came before it to be answered
 TEND = 0.02  # seconds that tend() takes at most, whatever the peer sends
 LINGER = 1.0  # seconds given to a peer to read our Close frame and end the stream
 
@@ -115,6 +116,8 @@ class Channel:
         # guards _reader, the inbox's filling and the transport's reading; held while blocked in recv
         self._read_lock = threading.Lock()
         self._read_size = SMALL_READ
+        self._held: Control | None = None  # the peer's last word, while messages before it have not been taken
+        self._held_since = 0.0
         # guards the four below; held for assignments only
         self._state_lock = threading.Lock()
         self._sent: Close | None = None
@@ -170,6 +173,8 @@ class Channel:
                     continue
                 if self.notices:
                     return None
+                if self._held is not None:
+                    self._last_word()
                 if self._reason is not None:
                     raise self.closed_error()
                 if patience is not None and patience.passed:
@@ -252,6 +257,10 @@ class Channel:
             return False
         try:
             deadline = Deadline(TEND)
+            if self._held is not None:
+                if time.monotonic() - self._held_since >= HOLD:
+                    self._last_word()
+                return True
             while self._reason is None and (space := self._space()) and not deadline.passed:
                 if self._reader.buffered and self._parse_waiting(space):
                     continue
@@ -290,7 +299,20 @@ class Channel:
             self.writer.post(Opcode.PONG, control.payload)
         elif opcode == Opcode.PONG:
             self._owner.note_pong(control.payload)
-        elif opcode == Opcode.CLOSE:
+        else:  # nothing is parsed after it
+            self._held, self._held_since = control, time.monotonic()
+            if not self._inbox:
+                self._last_word()
+
+    def _last_word(self) -> None:
+        """The peer's Close frame or failure, once what it sent before has been taken.
+
+        Else an application that is about to answer a message could or could not, depending on how the stream was cut
+        into segments.
+        """
+        control, self._held = self._held, None
+        assert control is not None
+        if control.opcode == Opcode.CLOSE:
             self._close_received(control.close)
         else:
             assert control.close is not None
@@ -386,7 +408,9 @@ class Channel:
         """With _read_lock held: read and discard messages until the channel has ended."""
         while self._reason is None and not deadline.passed:
             before = len(self._inbox)
-            if not (self._reader.buffered and self._parse_waiting()):
+            if self._held is not None:
+                self._last_word()
+            elif not (self._reader.buffered and self._parse_waiting()):
                 self.writer.flush()
                 try:
                     self._receive(Deadline(min(0.1, deadline.remaining() or 0.0)))

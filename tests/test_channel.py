@@ -321,6 +321,25 @@ class Ending(ChannelTestCase):
 
 
 class PeerCloses(ChannelTestCase):
+    def test_what_came_before_its_close_in_the_same_segment_can_still_be_answered(self) -> None:
+        channel = self.make()
+        self.end.sock.sendall(self.end.frame(TEXT, b"question") + self.end.frame(CLOSE, struct.pack("!H", 1000)))
+        self.assertEqual(channel.read(), "question")
+        channel.send("answer")
+        with self.assertRaises(ConnectionClosed):
+            channel.read()
+        self.assertEqual([frame.opcode for frame in self.end.read(2)], [TEXT, CLOSE])
+
+    def test_what_came_before_its_mistake_in_the_same_segment_can_still_be_answered(self) -> None:
+        channel = self.make()
+        self.end.sock.sendall(self.end.frame(TEXT, b"question") + self.end.frame(TEXT, b"", rsv=7))
+        self.assertEqual(channel.read(), "question")
+        channel.send("answer")
+        with self.assertRaises(ConnectionClosed) as caught:
+            channel.read()
+        self.assertEqual(caught.exception.code, 1002)
+        self.assertEqual([frame.opcode for frame in self.end.read(2)], [TEXT, CLOSE])
+
     def test_its_close_is_answered_with_its_code(self) -> None:
         for client in (True, False):
             for code, reason in ((1000, ""), (1001, "bye ☃"), (4321, "x" * 123), (None, "")):

@@ -127,6 +127,8 @@ class RoundTest(LedgerTestCase):
         self.assertEqual((self.owner.beats, list(self.inbox)), (['{"ModeCode":"heart_beat"}'], ["later"]))
         self.peer.sendall(frame(CLOSE, struct.pack("!H", 4000)))
         self.rounds(TICK)
+        self.assertEqual(self.owner.ends, [])  # not at once: the handler may be about to answer what came before
+        wait_until(lambda: self.rounds(TICK) or self.owner.ends)
         self.assertEqual([end.code for end in self.owner.ends], [4000])
 
     def test_a_closing_handshake_without_an_answer_is_given_up(self) -> None:
