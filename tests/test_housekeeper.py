@@ -128,7 +128,12 @@ class RoundTest(LedgerTestCase):
         self.peer.sendall(frame(CLOSE, struct.pack("!H", 4000)))
         self.rounds(TICK)
         self.assertEqual(self.owner.ends, [])  # not at once: the handler may be about to answer what came before
-        wait_until(lambda: self.rounds(TICK) or self.owner.ends)
+
+        def found() -> list[Reason]:
+            self.rounds(TICK)
+            return self.owner.ends
+
+        wait_until(found)
         self.assertEqual([end.code for end in self.owner.ends], [4000])
 
     def test_a_closing_handshake_without_an_answer_is_given_up(self) -> None:
