@@ -275,7 +275,7 @@ class Client(Driver, Peer):
         with self._cond:
             while self._reading is ended and not self._inbox:
                 if ended is not None and not ended.ended:
-                    ended.notices = False  # the driver tells the application of them
+                    ended.receiver.notices = False  # the driver tells the application of them
                     return
                 if self._final is not None:
                     raise self._over_error()

@@ -214,7 +214,7 @@ class Connection(Peer, simple_websocket.Server):  # type: ignore[misc]
 
     def emit_notes(self) -> None:
         """Tell the application of the heartbeats met since; in the connection's own thread, under no lock."""
-        self.channel.notices = False
+        self.channel.receiver.notices = False
         while self._notes:
             text = self._notes.popleft()
             if self._on_heart_beat is not None:
@@ -230,7 +230,7 @@ class Connection(Peer, simple_websocket.Server):  # type: ignore[misc]
             channel.writer.post(Opcode.TEXT, text.encode())
         if self._on_heart_beat is not None:
             self._notes.append(text)
-            channel.notices = True
+            channel.receiver.notices = True
 
     def note_pong(self, payload: bytes) -> None:
         """Nothing to do: every byte received counts as a sign of life."""

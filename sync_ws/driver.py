@@ -338,7 +338,7 @@ class Driver:
         self._kept = channel
 
     def _emit_notes(self, channel: Channel) -> None:
-        channel.notices = False
+        channel.receiver.notices = False
         while self._notes:
             self._emit("heartbeat", self._notes.popleft())
 
@@ -363,7 +363,7 @@ class Driver:
             self._notes.append(HeartbeatAnswered(rtt))
             channel = self._reading
             if channel is not None and self._bus.has("message"):
-                channel.notices = True
+                channel.receiver.notices = True
 
     def note_end(self, reason: Reason) -> None:
         with self._cond:

@@ -58,7 +58,7 @@ class ChannelTestCase(LedgerTestCase):
     def blocked_reader(self) -> Outcome:
         """A thread that is blocked in ``read``."""
         reader = self.start(self.channel.read)
-        wait_until(lambda: self.channel._read_lock.locked())
+        wait_until(lambda: self.channel.receiver.lock.locked())
         return reader
 
     def block_sending(self) -> Outcome:
@@ -194,7 +194,7 @@ class Reading(ChannelTestCase):
 
     def test_notices_make_a_read_return(self) -> None:
         channel = self.make()
-        channel.notices = True
+        channel.receiver.notices = True
         self.assertIsNone(channel.read())
         self.end.send(TEXT, b"first the messages")
         wait_until(channel.unread)
@@ -453,7 +453,7 @@ class WeClose(ChannelTestCase):
                 got.append(channel.read())
 
         reader = self.start(read)
-        wait_until(lambda: channel._read_lock.locked())
+        wait_until(lambda: channel.receiver.lock.locked())
         peer = self.answering(self.end.frame(TEXT, b"on its way"))
         channel.close()
         join(reader, peer)
@@ -634,7 +634,7 @@ class Aborting(ChannelTestCase):
             for timeout in (None, 30):
                 channel = self.make(client)
                 reader = self.start(lambda timeout=timeout: channel.read(timeout))  # type: ignore[misc]  # noqa: B023
-                wait_until(channel._read_lock.locked)
+                wait_until(channel.receiver.lock.locked)
                 channel.abort(OVER)
                 join(reader)
                 self.assertEqual(self.assert_closed(reader.error).reason, OVER)

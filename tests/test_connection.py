@@ -552,9 +552,9 @@ class HeartBeatTest(ServerTestCase):
         (connection,) = server.connections
         for number in range(60):
             client.send_text(str(number))
-        wait_until(lambda: len(connection.channel._inbox) >= 16)
+        wait_until(lambda: len(connection.channel.receiver._inbox) >= 16)
         client.send_text(HEART_BEAT)
-        self.assertLessEqual(len(connection.channel._inbox), 17)
+        self.assertLessEqual(len(connection.channel.receiver._inbox), 17)
         released.set()
         self.assertEqual(client.read_text(), HEART_BEAT)
         client.finish()

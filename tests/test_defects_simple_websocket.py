@@ -331,8 +331,8 @@ class BoundsTest(DefectTestCase):
                 client.send_frame(BINARY, bytes(100_000))
                 sent += 1
         self.assertLess(sent, 400)
-        self.assertLessEqual(len(connection.channel._inbox), 64)
-        self.assertLess(sum(map(len, connection.channel._inbox)), 6 << 20)
+        self.assertLessEqual(len(connection.channel.receiver._inbox), 64)
+        self.assertLess(sum(map(len, connection.channel.receiver._inbox)), 6 << 20)
 
     def test_bare_input_queue_has_no_bound(self) -> None:
         server, client = self.bare()

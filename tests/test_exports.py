@@ -17,7 +17,8 @@ ROOT = Path(sync_ws.__file__).parent
 # a module imports from lower levels only, and from the modules of its own level that stand before it
 ORDER = (
     "errors", "timing", "backoff", "messages", "events", "masking", "deflate", "frames", "frame_reader", "url",
-    "request", "transport", "heartbeat", "writer", "channel", "handshake_stream", "client_state", "client_events",
+    "request", "transport", "heartbeat", "writer", "receiver", "channel", "handshake_stream", "client_state",
+    "client_events",
     "registry", "outbox", "peer",
     "connection", "dialer", "pages",
     "upgrade", "housekeeper", "client_options", "driver", "client",

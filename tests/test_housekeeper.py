@@ -117,7 +117,7 @@ class RoundTest(LedgerTestCase):
     def test_what_waits_unread_is_a_sign_of_life(self) -> None:
         self.start_now()
         self.peer.sendall(frame(TEXT, b"x") * 40)
-        with self.channel._read_lock:  # as if its own thread were in the middle of something for ever
+        with self.channel.receiver.lock:  # as if its own thread were in the middle of something for ever
             self.rounds(100)
         self.assertEqual(self.owner.ends, [])
 

@@ -73,7 +73,7 @@ class SignsOfLife(HousekeeperTestCase):
     def test_bytes_that_a_busy_reader_has_not_come_round_to_are_one(self) -> None:
         keeper = self.make()
         channel, end, _ = self.watch(keeper)
-        with channel._read_lock:
+        with channel.receiver.lock:
             self.pass_time(keeper, 22)
             end.sock.sendall(b"\x81")
             self.pass_time(keeper, 60)

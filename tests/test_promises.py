@@ -113,7 +113,7 @@ class Promises(ServerTestCase):
         wait_until(lambda: connection.channel.bytes_received > 0)
         for _ in range(3):
             connection.channel.tend()
-            self.assertLessEqual(len(connection.channel._inbox), 16)
+            self.assertLessEqual(len(connection.channel.receiver._inbox), 16)
         gate.set()
         client.close()
 
