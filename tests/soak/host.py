@@ -43,11 +43,10 @@ class Host:
         self._seed = seed
         self._context = context
         self._compression = compression
-        self._rng = random.Random(f"{seed} host")
         self._seqs: dict[str, int] = {}  # each stream's last number; a stream is its one sender's
         self._stopping = threading.Event()
         self._settling = threading.Event()
-        self.port = _quiet_port(self._rng)
+        self.port = _quiet_port()
         self.server = self._make()
         self._senders = [
             threading.Thread(target=self._send, args=(name,), name=f"soak-down-{name}", daemon=True) for name in names
@@ -185,11 +184,13 @@ def _patient(make: object) -> Server:
             time.sleep(0.05)
 
 
-def _quiet_port(rng: random.Random) -> int:
+def _quiet_port() -> int:
     """A free port that the kernel gives to no outgoing connection.
 
-    Whoever dials a port of that range on which nobody listens can, rarely, be connected to itself.
+    Whoever dials a port of that range on which nobody listens can, rarely, be connected to itself.  The port does not
+    follow from the seed: of two runs at once with one seed, each would take the other's while its server restarts.
     """
+    rng = random.SystemRandom()
     try:
         with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
             lowest = int(file.read().split()[0])
