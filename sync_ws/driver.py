@@ -157,6 +157,8 @@ class Driver:
         try:
             return dial.run()
         except HandshakeError as exc:
+            if self._closing:  # close() cancelled it
+                return CLOSED_BY_US
             self._last_reason = Reason(**{**vars(exc.reason), "error": exc})
             return self._last_reason
         finally:
