@@ -323,18 +323,20 @@ class Writer:
         """Until all bytes up to ``ticket`` are in the kernel; the deadline counts from the last progress."""
         seen = self.bytes_sent
         deadline = Deadline(self._send_timeout)
+        text = f"the peer did not read for {self._send_timeout:g} s"
         while self.bytes_sent < ticket:
             self._transport.wait_writable(deadline.remaining())
             self.flush()
             empty = not self._queue  # looked at first: who writes counts before he takes a frame off the queue
             if self.bytes_sent >= ticket:
                 return
-            if empty:  # fail() emptied it
+            if empty:  # fail() emptied it; if for want of time, then the housekeeper was a moment faster than we
+                if deadline.passed:
+                    raise SendTimeout(text)
                 raise self._closed_error()
             if self.bytes_sent != seen:
                 seen, deadline = self.bytes_sent, Deadline(self._send_timeout)
             elif deadline.passed:
-                text = f"the peer did not read for {self._send_timeout:g} s"
                 with self._lock:  # look again where nobody can write: what raises must not be delivered after all
                     if self.bytes_sent != seen:
                         continue
