@@ -12,17 +12,16 @@ application is called from here: the owner's hooks only take notes.
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
-import weakref
 from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
 from .deflate import Deflate
 from .errors import Close, CloseCode, ConnectionClosed, Reason
+from .forking import ToldOfForks
 from .frame_reader import FrameReader
 from .frames import Control, Message, Opcode, close_payload
 from .messages import HEART_BEAT_MARK, is_heart_beat
@@ -121,7 +120,6 @@ class Channel:
         self._received: Close | None = None
         self._reason: Reason | None = None  # set when the channel has ended
         self._released = False
-        self.opened_at = time.monotonic()
         self.closing_since: float | None = None  # when our Close frame went out, monotonic
         _channels.add(self)
 
@@ -316,13 +314,4 @@ class Channel:
         self.writer.forget_in_child()
 
 
-_channels: weakref.WeakSet[Channel] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for channel in list(_channels):
-        channel._forget_in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+_channels: ToldOfForks[Channel] = ToldOfForks()

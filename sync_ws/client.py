@@ -9,9 +9,7 @@ time.
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Callable, Iterable
 
@@ -30,6 +28,7 @@ from .errors import (
     Reason,
 )
 from .events import H
+from .forking import ToldOfForks
 from .frames import Message
 from .heartbeat import Heartbeat
 from .peer import Peer
@@ -341,13 +340,4 @@ class Client(Driver, Peer):
         self._final = ConnectionClosed(Reason("the connection belongs to the parent process"))
 
 
-_clients: weakref.WeakSet[Client] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for client in list(_clients):
-        client._forget_in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+_clients: ToldOfForks[Client] = ToldOfForks()

@@ -127,9 +127,17 @@ class Housekeeper:
         for fd, _ in poller.poll(max(0.0, timeout) * 1000):
             if fd == self._wake_read:
                 os.read(self._wake_read, 4096)
-            elif draining[fd].writer.flush():
+            elif self._flushed(draining[fd]):
                 with self._lock:
                     self._draining.discard(draining[fd])
+
+    def _flushed(self, channel: Channel) -> bool:
+        try:
+            return channel.writer.flush()
+        except Exception:  # one connection's trouble must not end the care for all
+            log.exception("writing to a connection failed")
+            channel.abort(Reason("internal error", CloseCode.ABNORMAL))
+            return True
 
     def round(self, now: float) -> None:
         """Look after every channel once; ``now`` is the monotonic time."""

@@ -14,9 +14,9 @@ import os
 import select
 import socket
 import threading
-import weakref
 from typing import Any, Callable
 
+from .forking import ToldOfForks
 from .timing import Deadline
 
 __all__ = ["Listener"]
@@ -148,13 +148,4 @@ class Listener:
         self._stopping.wait(deadline.remaining())
 
 
-_listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for listener in list(_listeners):
-        listener._forget_in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+_listeners: ToldOfForks[Listener] = ToldOfForks()

@@ -16,7 +16,8 @@ import sync_ws
 ROOT = Path(sync_ws.__file__).parent
 # a module imports from lower levels only, and from the modules of its own level that stand before it
 ORDER = (
-    "errors", "timing", "backoff", "messages", "events", "masking", "deflate", "frames", "frame_reader", "url",
+    "errors", "forking", "timing", "backoff", "messages", "events", "masking", "deflate", "frames", "frame_reader",
+    "url",
     "request", "transport", "heartbeat", "writer", "receiver", "channel", "handshake_stream", "client_state",
     "client_events",
     "registry", "outbox", "peer",
