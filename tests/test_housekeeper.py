@@ -136,6 +136,12 @@ class RoundTest(LedgerTestCase):
         wait_until(found)
         self.assertEqual([end.code for end in self.owner.ends], [4000])
 
+    def test_trouble_in_writing_ends_that_connection_only(self) -> None:
+        broken = mock.patch.object(self.channel.writer, "flush", side_effect=ValueError("planted"))
+        with broken, self.assertLogs("sync_ws", "ERROR"):
+            self.assertTrue(self.keeper._flushed(self.channel))
+        self.assertEqual([end.text for end in self.owner.ends], ["internal error"])
+
     def test_a_closing_handshake_without_an_answer_is_given_up(self) -> None:
         self.channel.start_close(1000, "")
         self.channel.closing_since = self.now
