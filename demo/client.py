@@ -19,7 +19,7 @@ from types import FrameType
 from urllib.parse import quote
 
 import sync_ws
-from sync_ws.client_events import Closed, Error, GaveUp, HeartbeatAnswered, Opened, Reconnected, Reconnecting
+from sync_ws.client.events import Closed, Error, GaveUp, HeartbeatAnswered, Opened, Reconnected, Reconnecting
 
 SERVER = Path(__file__).with_name("server.py")
 STARTED = time.monotonic()

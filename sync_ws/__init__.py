@@ -17,15 +17,15 @@ an HTTP server, nor for what simple-websocket imports.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .backoff import Backoff
-from .client_state import ClientState, should_reconnect
+from .client.backoff import Backoff
+from .client.heartbeat import Heartbeat
+from .client.state import ClientState, should_reconnect
+from .endings import Close, CloseCode, Reason
+from .envelope import Envelope, ModeCode, decode, encode
 from .errors import (
     CertificateError,
-    Close,
-    CloseCode,
     ConcurrentReceive,
     ConnectionClosed,
     HandshakeError,
@@ -34,21 +34,19 @@ from .errors import (
     MessageError,
     NotConnected,
     QueueFull,
-    Reason,
     Refusal,
     SendTimeout,
     SyncWsError,
 )
 from .events import EventBus
-from .heartbeat import Heartbeat
-from .messages import Envelope, ModeCode, decode, encode
+from .on_demand import names_on_demand
 
 if TYPE_CHECKING:
-    from .client import Client
-    from .connection import Connection
-    from .request import Headers, Request
-    from .server import Delivery, Server
-    from .upgrade import bearer_token
+    from .client.client import Client
+    from .server.connection import Connection
+    from .server.request import Headers, Request
+    from .server.server import Delivery, Server
+    from .server.upgrade import bearer_token
 
 __all__ = [
     "Backoff",
@@ -86,24 +84,18 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_LOADED_ON_DEMAND = {
-    "Client": "client",
-    "Connection": "connection",
-    "Delivery": "server",
-    "Headers": "request",
-    "Request": "request",
-    "Server": "server",
-    "bearer_token": "upgrade",
-}
-
-
-def __getattr__(name: str) -> Any:
-    module = _LOADED_ON_DEMAND.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{module}", __name__), name)
-    globals()[name] = value  # the next time it is simply there
-    return value
+__getattr__ = names_on_demand(
+    __name__,
+    {
+        "Client": "client.client",
+        "Connection": "server.connection",
+        "Delivery": "server.server",
+        "Headers": "server.request",
+        "Request": "server.request",
+        "Server": "server.server",
+        "bearer_token": "server.upgrade",
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,7 @@ import threading
 from types import FrameType
 
 from . import Client, Connection, HandshakeError, Heartbeat, Reason, Server, SyncWsError
-from .client_events import Closed, GaveUp, Opened, Reconnecting
+from .client.events import Closed, GaveUp, Opened, Reconnecting
 
 __all__ = ["main"]
 

@@ -9,30 +9,11 @@ Threading: a ``Deadline`` is immutable; the system clock's methods may be called
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from typing import Callable, Protocol
 
-__all__ = ["SYSTEM_CLOCK", "Clock", "Deadline", "SystemClock", "TimerHandle", "check_count", "check_seconds"]
-
-
-def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
-    """``value`` as seconds, or a ValueError that names the parameter: finite and above zero (or zero, if told)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} is a number of seconds, not {value!r}")
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-        raise ValueError(f"{name} is a finite number of seconds above zero, not {value!r}")
-    return float(value)
-
-
-def check_count(name: str, value: int) -> int:
-    """``value`` as a count, or an error that names the parameter: a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is a whole number, not {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} is at least 1, not {value!r}")
-    return value
+__all__ = ["SYSTEM_CLOCK", "Clock", "Deadline", "SystemClock", "TimerHandle"]
 
 
 class Deadline:

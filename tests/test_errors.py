@@ -6,7 +6,8 @@ import inspect
 import unittest
 
 from sync_ws import errors
-from sync_ws.errors import Close, CloseCode, ConnectionClosed, HandshakeError, HandshakeRejected, Reason, Refusal
+from sync_ws.endings import Close, CloseCode, Reason
+from sync_ws.errors import ConnectionClosed, HandshakeError, HandshakeRejected, Refusal
 
 
 class Tree(unittest.TestCase):

@@ -6,8 +6,8 @@ import os
 import unittest
 from collections import deque
 
-from sync_ws.frame_reader import FrameReader
-from sync_ws.frames import Message, Opcode
+from sync_ws.messages import Message, Opcode
+from sync_ws.protocol.frame_reader import FrameReader
 from sync_ws.testing import LedgerTestCase
 from tests.fuzz import requests
 

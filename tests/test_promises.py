@@ -13,9 +13,8 @@ from pathlib import Path
 import sync_ws
 from sync_ws import Heartbeat
 from sync_ws.testing import FaultProxy, serving, wait_until
-
-from .support.raw import RawClient, frame
-from .support.server_case import ServerTestCase, echo
+from tests.support.raw import RawClient, frame
+from tests.support.server_case import ServerTestCase, echo
 
 SLACK = 2.0  # seconds that a loaded machine may add; the promise itself is what the options say
 

@@ -9,9 +9,9 @@ import unittest
 from collections.abc import Callable
 
 from sync_ws import ConnectionClosed, Reason
+from sync_ws.channel.writer import Writer
+from sync_ws.net.transport import transport_for
 from sync_ws.testing import LedgerTestCase
-from sync_ws.transport import transport_for
-from sync_ws.writer import Writer
 from tests.soak.faults import PLANTED
 from tests.soak.oracle import Oracle
 from tests.soak.payload import Altered, Message, make, parse

@@ -8,8 +8,9 @@ import time
 from typing import Any
 from unittest import mock
 
+from sync_ws.checks import check_count, check_seconds
 from sync_ws.testing import LedgerTestCase, wait_until
-from sync_ws.timing import SYSTEM_CLOCK, Deadline, SystemClock, check_count, check_seconds
+from sync_ws.timing import SYSTEM_CLOCK, Deadline, SystemClock
 
 
 class Deadlines(LedgerTestCase):

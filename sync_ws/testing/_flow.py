@@ -154,8 +154,13 @@ class LinkState(enum.Enum):
 class Link:
     """One proxied connection: the accepted socket, the dialled one, and the two flows between them."""
 
-    def __init__(self, client: socket.socket, server: socket.socket, faults: Mapping[DirectionName, Faults],
-                 totals: Mapping[DirectionName, Totals]) -> None:
+    def __init__(
+        self,
+        client: socket.socket,
+        server: socket.socket,
+        faults: Mapping[DirectionName, Faults],
+        totals: Mapping[DirectionName, Totals],
+    ) -> None:
         self.client = client
         self.server = server
         self.to_server = Flow(client, server, faults["to_server"], totals["to_server"])

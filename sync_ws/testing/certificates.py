@@ -136,17 +136,56 @@ def _make_with_openssl(made: Certificates) -> None:
 
         ca, key = made.ca.resolve(), made.server_key.resolve()
         new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-sha256")
-        run("req", "-x509", *new_key, "-keyout", "ca.key", "-out", ca, "-days", "7",
-            "-subj", "/CN=sync_ws test authority", "-extensions", "authority")
+        run(
+            "req",
+            "-x509",
+            *new_key,
+            "-keyout",
+            "ca.key",
+            "-out",
+            ca,
+            "-days",
+            "7",
+            "-subj",
+            "/CN=sync_ws test authority",
+            "-extensions",
+            "authority",
+        )
         run("req", "-new", *new_key, "-keyout", key, "-out", "server.csr")
-        run("req", "-x509", "-key", key, "-sha256", "-out", made.self_signed.resolve(), "-days", "7",
-            "-extensions", "good")
+        run(
+            "req",
+            "-x509",
+            "-key",
+            key,
+            "-sha256",
+            "-out",
+            made.self_signed.resolve(),
+            "-days",
+            "7",
+            "-extensions",
+            "good",
+        )
         for certificate in (made.server_cert, made.expired_cert, made.wrong_host_cert):
             period = _validity(made, certificate)
             start, end = (time.strftime("%Y%m%d%H%M%SZ", time.gmtime(at)) for at in period)
             section = "wrong_host" if certificate == made.wrong_host_cert else "good"
-            run("ca", "-batch", "-notext", "-in", "server.csr", "-cert", ca, "-out", certificate.resolve(),
-                "-startdate", start, "-enddate", end, "-extensions", section)
+            run(
+                "ca",
+                "-batch",
+                "-notext",
+                "-in",
+                "server.csr",
+                "-cert",
+                ca,
+                "-out",
+                certificate.resolve(),
+                "-startdate",
+                start,
+                "-enddate",
+                end,
+                "-extensions",
+                section,
+            )
 
 
 def _openssl_names(names: tuple[str, ...]) -> str:
@@ -155,8 +194,15 @@ def _openssl_names(names: tuple[str, ...]) -> str:
 
 def _openssl(folder: Path, *arguments: str | Path) -> None:
     command = ["openssl", *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          check=False, timeout=_OPENSSL_TIMEOUT)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_OPENSSL_TIMEOUT,
+    )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
 

@@ -144,8 +144,9 @@ class UncaughtThreadErrors:
         self.install()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.uninstall()
 
     def _collect(self, args: threading.ExceptHookArgs) -> None:

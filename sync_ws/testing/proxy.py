@@ -182,8 +182,9 @@ class FaultProxy(contextlib.AbstractContextManager["FaultProxy"]):
         """Close the port and all connections, join the thread. Idempotent. RuntimeError if it takes 10 s."""
         self._relay.close()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:

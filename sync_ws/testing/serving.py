@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from ..connection import Connection
-    from ..server import Server
+    from ..server.connection import Connection
+    from ..server.server import Server
 
 __all__ = ["free_port", "serving", "wait_until"]
 
@@ -32,7 +32,7 @@ def serving(
     `handler` and `options` are those of `sync_ws.Server`. AssertionError when threads of the server are still
     alive after `shutdown_timeout` seconds; but an exception from the block takes precedence.
     """
-    from ..server import Server  # late: the other tools work without it, and without what it needs
+    from ..server.server import Server
 
     server = Server(_HOST, 0, handler, **options)
     try:

@@ -25,12 +25,12 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from . import chart, machine, report
-from .contenders import CONTENDERS
-from .generator import Figures, find_generator
-from .measures import Bench
-from .processes import MeasureError
-from .rows import Row, rows
+from tests.benchmark import chart, machine, report
+from tests.benchmark.contenders import CONTENDERS
+from tests.benchmark.generator import Figures, find_generator
+from tests.benchmark.measures import Bench
+from tests.benchmark.processes import MeasureError
+from tests.benchmark.rows import Row, rows
 
 BUSY = 0.7
 
@@ -179,9 +179,7 @@ def rounds_of(row: Row, options: argparse.Namespace) -> int:
     return rounds if row.rounds is None else min(rounds, row.rounds)
 
 
-def measure_row(
-    row: Row, bench: Bench, options: argparse.Namespace, progress: Progress
-) -> report.RowDocument:
+def measure_row(row: Row, bench: Bench, options: argparse.Namespace, progress: Progress) -> report.RowDocument:
     """A B C A B C ...; servers are started anew for every round, in a quick run for every row."""
     figures: dict[str, list[dict[str, float | str]]] = {key: [] for key in row.contenders}
     rounds = rounds_of(row, options)

@@ -34,9 +34,7 @@ def unmask(key: bytes, data: bytes | bytearray) -> bytes:
     """XOR with the repeated key, as one big integer."""
     size = len(data)
     repeated = (key * (size // 4 + 1))[:size]
-    return (int.from_bytes(data, sys.byteorder) ^ int.from_bytes(repeated, sys.byteorder)).to_bytes(
-        size, sys.byteorder
-    )
+    return (int.from_bytes(data, sys.byteorder) ^ int.from_bytes(repeated, sys.byteorder)).to_bytes(size, sys.byteorder)
 
 
 def _converse(sock: socket.socket) -> None:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
-from .report import Document, RowDocument, median
+from tests.benchmark.report import Document, RowDocument, median
 
 WIDTH, MARGIN, GAP = 960, 24, 36
 PANEL_WIDTH, PANEL_HEIGHT = (WIDTH - 2 * MARGIN - GAP) // 2, 300
@@ -36,17 +36,13 @@ def draw(document: Document) -> str:
     found = {row["key"]: row for row in document["rows"]}
     panels: list[Callable[[], str]] = []
     for key in BARS:
-        if key in found and any(
-            median(found[key], one, found[key]["metric"]) for one in found[key]["figures"]
-        ):
+        if key in found and any(median(found[key], one, found[key]["metric"]) for one in found[key]["figures"]):
             panels.append(lambda row=found[key]: _bars(document, row))  # type: ignore[misc]
     for prefix, name, ticks in (
         ("growth-connections-", "connections", _count),
         ("growth-size-", "bytes a message", _bytes),
     ):
-        series = [
-            (float(key.removeprefix(prefix)), row) for key, row in found.items() if key.startswith(prefix)
-        ]
+        series = [(float(key.removeprefix(prefix)), row) for key, row in found.items() if key.startswith(prefix)]
         if len(series) > 1:
             panels.append(lambda s=series, n=name, t=ticks: _throughput(s, n, t))  # type: ignore[misc]
             panels.append(lambda s=series, n=name, t=ticks: _latency(s, n, t))  # type: ignore[misc]
@@ -70,9 +66,7 @@ def _head(document: Document) -> str:
     legend, x = [], MARGIN
     for key in ("sync_ws", "websockets", "simple-websocket", "aiohttp", "picows", "socket"):
         label = document["labels"][key]
-        legend.append(
-            f'<circle cx="{x + 5}" cy="66" r="5" fill="{COLOURS[key]}"/>' + _text(x + 15, 70, label, 12)
-        )
+        legend.append(f'<circle cx="{x + 5}" cy="66" r="5" fill="{COLOURS[key]}"/>' + _text(x + 15, 70, label, 12))
         x += 30 + round(6.4 * len(label))
     return (
         _text(MARGIN, 28, "sync_ws and others: echo over a loopback connection", 18, weight=600)
@@ -124,9 +118,7 @@ def _colour(key: str) -> str:
     name = key.removeprefix("client-")
     if name.startswith("sync_ws"):
         return OURS
-    return next(
-        (colour for known, colour in COLOURS.items() if name == known or name.startswith(known + "-")), MUTED
-    )
+    return next((colour for known, colour in COLOURS.items() if name == known or name.startswith(known + "-")), MUTED)
 
 
 # ---- lines -------------------------------------------------------------------------------------------------
@@ -157,15 +149,12 @@ class Axes:
                 if not self._y[0] - 1e-9 <= math.log10(value) <= self._y[1] + 1e-9:
                     continue
                 y = self.at(10 ** self._x[0], value)[1]
-                parts.append(
-                    f'<line x1="{self.left}" x2="{self.right}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GRID}"/>'
-                )
+                parts.append(f'<line x1="{self.left}" x2="{self.right}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GRID}"/>')
                 parts.append(_text(self.left - 6, y + 4, y_tick(value), 11, MUTED, "end"))
         for value in xs:
             x = self.at(value, 10 ** self._y[0])[0]
             parts.append(
-                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{self.bottom}" y2="{self.bottom + 4}" '
-                f'stroke="{MUTED}"/>'
+                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{self.bottom}" y2="{self.bottom + 4}" stroke="{MUTED}"/>'
             )
             parts.append(_text(x, self.bottom + 17, x_tick(value), 11, MUTED, "middle"))
         parts.append(_text((self.left + self.right) / 2, self.bottom + 35, name, 11, MUTED, "middle"))
@@ -180,8 +169,7 @@ class Axes:
             ""
             if dashed
             else "".join(
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{3.5 if ours else 2.5}" fill="{colour}"/>'
-                for x, y in placed
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{3.5 if ours else 2.5}" fill="{colour}"/>' for x, y in placed
             )
         )
         return (
@@ -191,9 +179,7 @@ class Axes:
 
 
 def _throughput(series: list[tuple[float, RowDocument]], name: str, tick: Callable[[float], str]) -> str:
-    return _panel(
-        series, name, tick, _title(f"throughput over {name}", "messages/s"), ("per_second",), _count
-    )
+    return _panel(series, name, tick, _title(f"throughput over {name}", "messages/s"), ("per_second",), _count)
 
 
 def _latency(series: list[tuple[float, RowDocument]], name: str, tick: Callable[[float], str]) -> str:
@@ -225,10 +211,7 @@ def _panel(
     xs = [x for x, _ in series]
     axes = Axes(xs, [y for points in curves.values() for _, y in points])
     ordered = sorted(curves.items(), key=lambda item: item[0][0] == "sync_ws")  # ours on top
-    drawn = [
-        axes.line(points, _colour(key), key == "sync_ws", metric == "p99_us")
-        for (key, metric), points in ordered
-    ]
+    drawn = [axes.line(points, _colour(key), key == "sync_ws", metric == "p99_us") for (key, metric), points in ordered]
     return title + axes.draw(xs, name, x_tick, y_tick) + "".join(drawn)
 
 
@@ -239,9 +222,7 @@ def _title(text: str, unit: str) -> str:
     return _text(0, 14, text, 13.5, weight=600) + _text(0, 31, unit, 11.5, MUTED)
 
 
-def _text(
-    x: float, y: float, text: str, size: float, fill: str = INK, anchor: str = "start", weight: int = 400
-) -> str:
+def _text(x: float, y: float, text: str, size: float, fill: str = INK, anchor: str = "start", weight: int = 400) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{fill}" text-anchor="{anchor}" '
         f'font-weight="{weight}">{escape(text)}</text>'
@@ -251,9 +232,7 @@ def _text(
 def _nice(value: float, down: bool) -> float:
     decade = 10.0 ** math.floor(math.log10(value))
     steps = [step * decade for step in (1, 2, 5, 10)]
-    return (
-        max(step for step in steps if step <= value) if down else min(step for step in steps if step >= value)
-    )
+    return max(step for step in steps if step <= value) if down else min(step for step in steps if step >= value)
 
 
 def _count(value: float) -> str:
@@ -261,13 +240,7 @@ def _count(value: float) -> str:
 
 
 def _bytes(value: float) -> str:
-    return (
-        f"{value / 2**20:g} MiB"
-        if value >= 2**20
-        else f"{value / 1024:g} KiB"
-        if value >= 1024
-        else f"{value:g} B"
-    )
+    return f"{value / 2**20:g} MiB" if value >= 2**20 else f"{value / 1024:g} KiB" if value >= 1024 else f"{value:g} B"
 
 
 def _time(microseconds: float) -> str:

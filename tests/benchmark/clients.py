@@ -19,7 +19,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
-from .servers import leave_with_stdin
+from tests.benchmark.servers import leave_with_stdin
 
 Message = str | bytes
 PATTERN = "The quick brown fox jumps over the lazy dog, again and again; 0123456789. "
@@ -132,11 +132,7 @@ def run_picows(url: str, message: Message, watch: Stopwatch) -> None:
             transport.send(kind, data)
 
         def on_ws_frame(self, transport: Any, frame: Any) -> None:
-            _reply = (
-                frame.get_payload_as_utf8_text()
-                if kind is picows.WSMsgType.TEXT
-                else frame.get_payload_as_bytes()
-            )
+            _reply = frame.get_payload_as_utf8_text() if kind is picows.WSMsgType.TEXT else frame.get_payload_as_bytes()
             self.sent = watch.lap(self.sent)
             if self.sent:
                 transport.send(kind, data)

@@ -59,9 +59,7 @@ _SERVERS = (
 _CLIENTS = (
     Contender("client-sync_ws", "sync_ws.Client", "sync_ws", ("sync_ws",)),
     Contender("client-sync_ws-numpy", "sync_ws.Client, numpy importable", "sync_ws", ("sync_ws", "numpy")),
-    Contender(
-        "client-sync_ws-no-numpy", "sync_ws.Client, without numpy", "sync_ws", ("sync_ws",), env=NO_NUMPY
-    ),
+    Contender("client-sync_ws-no-numpy", "sync_ws.Client, without numpy", "sync_ws", ("sync_ws",), env=NO_NUMPY),
     Contender("client-sync_ws-callbacks", "sync_ws.Client, callbacks", "sync_ws-callbacks", ("sync_ws",)),
     Contender("client-websockets", "websockets.sync.client", "websockets", ("websockets",)),
     Contender("client-websocket-client", "websocket-client", "websocket-client", ("websocket",)),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .processes import Child, MeasureError, run_once
+from tests.benchmark.processes import Child, MeasureError, run_once
 
 SOURCE = Path(__file__).with_name("load.c")
 
@@ -46,12 +46,8 @@ def find_generator(kind: str, scratch: Path, cpus: frozenset[int]) -> Generator:
     if kind in ("auto", "c") and (compiled := _compile(scratch)) is not None:
         return Generator((str(compiled),), "C, epoll (load.c)", cpus)
     if kind in ("auto", "picows") and importlib.util.find_spec("picows"):
-        return Generator(
-            (sys.executable, "-m", "tests.benchmark.load_picows"), "picows (load_picows.py)", cpus
-        )
-    raise SystemExit(
-        "no load generator: neither a C compiler (cc) that compiles load.c, nor the package picows"
-    )
+        return Generator((sys.executable, "-m", "tests.benchmark.load_picows"), "picows (load_picows.py)", cpus)
+    raise SystemExit("no load generator: neither a C compiler (cc) that compiles load.c, nor the package picows")
 
 
 def _compile(scratch: Path) -> Path | None:

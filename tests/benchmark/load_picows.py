@@ -17,7 +17,7 @@ import time
 from collections import deque
 from typing import Any
 
-from .clients import PATTERN
+from tests.benchmark.clients import PATTERN
 
 # Through importlib, as in the contenders: this file has to type-check where picows is not installed.
 picows: Any = importlib.import_module("picows")
@@ -90,9 +90,7 @@ class Load:
         url = f"ws://127.0.0.1:{self.options.port}{self.options.path}"
         for number in range(self.options.connections):
             peer = Peer(self, number)
-            await picows.ws_connect(
-                lambda peer=peer: peer, url, socket_factory=small_window if peer.silent else None
-            )
+            await picows.ws_connect(lambda peer=peer: peer, url, socket_factory=small_window if peer.silent else None)
             self.peers.append(peer)
 
     def open_window(self) -> None:
@@ -167,8 +165,7 @@ class Load:
                     "p50_us": percentile(0.5),
                     "p99_us": percentile(0.99),
                     "max_us": percentile(1.0),
-                    "generator_cpu": (usage.ru_utime + usage.ru_stime)
-                    / (self.options.seconds + self.options.warmup),
+                    "generator_cpu": (usage.ru_utime + usage.ru_stime) / (self.options.seconds + self.options.warmup),
                     "total": self.total,
                     "stalled": stalled,
                 }
@@ -244,9 +241,7 @@ async def run_serve(load: Load) -> None:
             else:
                 transport.send(frame.msg_type, frame.get_payload_as_memoryview())
 
-    server = await picows.ws_create_server(
-        lambda request: Echo(), "127.0.0.1", load.options.port, reuse_address=True
-    )
+    server = await picows.ws_create_server(lambda request: Echo(), "127.0.0.1", load.options.port, reuse_address=True)
     print("READY", server.sockets[0].getsockname()[1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 

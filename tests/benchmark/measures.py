@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .contenders import GENERATOR, Contender
-from .generator import Figures, Generator
-from .processes import Child, MeasureError, run_once
+from tests.benchmark.contenders import GENERATOR, Contender
+from tests.benchmark.generator import Figures, Generator
+from tests.benchmark.processes import Child, MeasureError, run_once
 
 RECONNECT_DELAY = 0.05
 SETTLED_KIB = 64
@@ -183,9 +183,7 @@ class Client:
                 "--warmup",
                 str(bench.warmup),
             ]
-            line = run_once(
-                command, cpus=bench.cpus, env=contender.env, timeout=bench.seconds + bench.warmup + 30
-            )
+            line = run_once(command, cpus=bench.cpus, env=contender.env, timeout=bench.seconds + bench.warmup + 30)
         figures: Figures = json.loads(line)
         return figures
 
@@ -252,7 +250,6 @@ class Import:
     def __call__(self, bench: Bench, contender: Contender) -> Figures:
         code = f"from time import perf_counter as t; t0 = t(); import {contender.program}; print(t() - t0)"
         runs = [
-            float(run_once([sys.executable, "-c", code], cpus=bench.cpus, timeout=20)) * 1e3
-            for _ in range(self.times)
+            float(run_once([sys.executable, "-c", code], cpus=bench.cpus, timeout=20)) * 1e3 for _ in range(self.times)
         ]
         return {"ms": statistics.median(runs)}

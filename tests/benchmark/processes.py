@@ -53,9 +53,7 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
 class Child:
     """One child process that writes lines to its standard output."""
 
-    def __init__(
-        self, command: Sequence[str], *, cpus: frozenset[int], env: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, command: Sequence[str], *, cpus: frozenset[int], env: Mapping[str, str] | None = None) -> None:
         # A file, not a pipe: a child that logs a lot must not block on us.
         self._errors = tempfile.TemporaryFile()
         self._pending = b""

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from .machine import one_line
+from tests.benchmark.machine import one_line
 
 Document = dict[str, Any]
 RowDocument = dict[str, Any]
@@ -28,9 +28,7 @@ class Ratio(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.median:.2f} x" + (
-            f" ({self.low:.2f}..{self.high:.2f})" if self.low != self.high else ""
-        )
+        return f"{self.median:.2f} x" + (f" ({self.low:.2f}..{self.high:.2f})" if self.low != self.high else "")
 
 
 class Verdict(NamedTuple):
@@ -153,9 +151,7 @@ def as_text(document: Document) -> str:
         width = max(len(one.what) for one in found)
         other = max(len(one.target) for one in found)
         out.append(f"{'targets':<{width}}  {'target':<{other}}  {'measured':<22} verdict")
-        out += [
-            f"{one.what:<{width}}  {one.target:<{other}}  {one.measured:<22} {one.verdict}" for one in found
-        ]
+        out += [f"{one.what:<{width}}  {one.target:<{other}}  {one.measured:<22} {one.verdict}" for one in found]
     return "\n".join([*out, *(f"note: {note}" for note in document["notes"])])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .measures import Client, Idle, Import, Load, Measure, Reconnect
+from tests.benchmark.measures import Client, Idle, Import, Load, Measure, Reconnect
 
 
 @dataclass(frozen=True)
@@ -216,12 +216,8 @@ def _clients() -> list[Row]:
                 Target("client-sync_ws", "client-websocket-client", ">=", 1.5),
             ),
         ),
-        Row(
-            "client-64k", "client ping-pong, 64 KiB binary", "messages/s", large, Client(65536, True), target
-        ),
-        Row(
-            "client-1m", "client ping-pong, 1 MiB binary", "messages/s", large, Client(1 << 20, True), target
-        ),
+        Row("client-64k", "client ping-pong, 64 KiB binary", "messages/s", large, Client(65536, True), target),
+        Row("client-1m", "client ping-pong, 1 MiB binary", "messages/s", large, Client(1 << 20, True), target),
     ]
 
 
@@ -276,10 +272,4 @@ def _growth() -> list[Row]:
 
 
 def _size(count: int) -> str:
-    return (
-        f"{count >> 20} MiB"
-        if count >= 1 << 20
-        else f"{count >> 10} KiB"
-        if count >= 1 << 10
-        else f"{count} B"
-    )
+    return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count >> 10} KiB" if count >= 1 << 10 else f"{count} B"

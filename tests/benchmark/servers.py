@@ -114,9 +114,7 @@ def serve_simple_websocket(role: str) -> None:
         disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
-            environ = {
-                "HTTP_" + name.upper().replace("-", "_"): value for name, value in self.headers.items()
-            }
+            environ = {"HTTP_" + name.upper().replace("-", "_"): value for name, value in self.headers.items()}
             environ.update({"werkzeug.socket": self.connection, "PATH_INFO": self.path, "QUERY_STRING": ""})
             self.close_connection = True
             ws = simple_websocket.Server(environ)
@@ -206,7 +204,7 @@ def serve_picows(role: str) -> None:
 
 def serve_socket(role: str) -> None:
     """No library at all; see ``bare``."""
-    from . import bare
+    from tests.benchmark import bare
 
     bare.serve(announce)
 

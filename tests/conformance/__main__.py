@@ -3,6 +3,7 @@
 The main thread waits for one thread a role; whatever ends it (done, the deadline, Ctrl-C, SIGTERM), the
 child processes are ended first, which lets those threads end.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -31,8 +32,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--update", action="store_true", help="pin what comes out now")
     parser.add_argument("--deadline", type=float, default=45.0, help="minutes until everything is stopped")
     parser.add_argument("--python2", help="the Python 2.7 to use (else: from PATH, or pyenv's)")
-    parser.add_argument("--wstest", type=Path, default=autobahn.default_directory(),
-                        help="where wstest is, or is put (else: under the system's temporary directory)")
+    parser.add_argument(
+        "--wstest",
+        type=Path,
+        default=autobahn.default_directory(),
+        help="where wstest is, or is put (else: under the system's temporary directory)",
+    )
     return parser.parse_args()
 
 
@@ -45,9 +50,7 @@ def _skip(reason: str) -> int:
     return 0
 
 
-def _run_roles(
-    names: list[str], wstest: list[str], cases: list[str], out: Path, deadline: float
-) -> dict[str, str]:
+def _run_roles(names: list[str], wstest: list[str], cases: list[str], out: Path, deadline: float) -> dict[str, str]:
     """Run the roles side by side; the errors of those that did not get through."""
     env = autobahn.environment()
     with ThreadPoolExecutor() as pool, contextlib.closing(roles.Children()) as children:

@@ -10,6 +10,7 @@ wstest is started through `LAUNCHER`, because
   printed;
 - it must not outlive this process, however that ends: it watches its standard input, which then ends too.
 """
+
 from __future__ import annotations
 
 import os
@@ -66,10 +67,14 @@ def find_python2(given: str | None = None) -> str:
     """The path of a Python 2.7: the given one, one on PATH, or one of pyenv's. Raises Unavailable."""
     # pyenv puts a `python2.7` on PATH that only prints an error unless it is selected: all are tried.
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    candidates = [given] if given else [
-        *filter(None, map(shutil.which, ("python2.7", "python2", "python"))),
-        *map(str, sorted(pyenv.glob("versions/2.7*/bin/python2.7"), reverse=True)),
-    ]
+    candidates = (
+        [given]
+        if given
+        else [
+            *filter(None, map(shutil.which, ("python2.7", "python2", "python"))),
+            *map(str, sorted(pyenv.glob("versions/2.7*/bin/python2.7"), reverse=True)),
+        ]
+    )
     probe = "import sys; print(sys.version_info[:2] == (2, 7) and sys.executable)"
     for candidate in candidates:
         try:

@@ -8,6 +8,7 @@ A few cases have two right results, and which one comes is a matter of time: a g
 frame. If the two arrive together, the connection is failed before the message is echoed (NON-STRICT); if
 not, after it (OK). For these both are pinned, by hand: "OK|NON-STRICT".
 """
+
 from __future__ import annotations
 
 import collections
@@ -92,6 +93,7 @@ def _agree(pinned: tuple[str, str] | None, found: tuple[str, str] | None) -> boo
 
 def explain(case: str, pinned: Results, found: Results, directory: Path) -> str:
     """What was pinned and what was found for a case, and what wstest says about it."""
+
     def words(results: Results) -> str:
         return " / ".join(results[case]) if case in results else "no result"
 

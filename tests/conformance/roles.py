@@ -5,6 +5,7 @@ closing that is how they are ended, and should this process be killed, the opera
 roles may run at once, each in its own thread: `Children` is the only thing they share, and is safe for
 that.
 """
+
 from __future__ import annotations
 
 import json
@@ -47,8 +48,14 @@ class Children:
             if self._closed:
                 raise RoleError("the run was stopped")
             process = subprocess.Popen(
-                command, cwd=directory, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
-                text=True, errors="replace",
+                command,
+                cwd=directory,
+                env=env,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                errors="replace",
             )
             self._running.append(process)
             return process

@@ -1,4 +1,5 @@
 """What counts as a failure and as a difference in wstest's results: needs neither wstest nor a network."""
+
 from __future__ import annotations
 
 import json
@@ -37,8 +38,12 @@ class TestResults(unittest.TestCase):
 
     def test_patterns_select_what_wstest_selects(self) -> None:
         for case, patterns, selected in (
-            ("1.1.1", ["1.*"], True), ("12.1.1", ["1.*"], False), ("9.1.1", ["9.1.1"], True),
-            ("9.1.10", ["9.1.1"], False), ("7.1.1", ["*"], True), ("5.1", ["1.*", "5.*"], True),
+            ("1.1.1", ["1.*"], True),
+            ("12.1.1", ["1.*"], False),
+            ("9.1.1", ["9.1.1"], True),
+            ("9.1.10", ["9.1.1"], False),
+            ("7.1.1", ["*"], True),
+            ("5.1", ["1.*", "5.*"], True),
         ):
             with self.subTest(case=case, patterns=patterns):
                 self.assertIs(results.matches(case, patterns), selected)
@@ -54,8 +59,9 @@ class TestResults(unittest.TestCase):
         self.assertEqual(results.read(self.directory, "a"), {})
         case = {"behavior": "OK", "behaviorClose": "UNCLEAN", "duration": 1}
         (self.directory / "index.json").write_text(json.dumps({"a": {"10.1": case, "9.1": case}, "b": {}}))
-        self.assertEqual(list(results.read(self.directory, "a").items()), [("9.1", ("OK", "UNCLEAN")),
-                                                                           ("10.1", ("OK", "UNCLEAN"))])
+        self.assertEqual(
+            list(results.read(self.directory, "a").items()), [("9.1", ("OK", "UNCLEAN")), ("10.1", ("OK", "UNCLEAN"))]
+        )
         self.assertEqual(results.read(self.directory, "b"), {})
 
     def test_the_pinned_results_are_complete_and_hold_no_failure(self) -> None:

@@ -8,6 +8,7 @@ stops at once.
 Limits are raised to what the cases need (messages of 16 MiB, 65,536 fragments, a slow peer), heartbeats of
 our own are off: a Ping that a case does not expect fails it. The rest is what a user gets.
 """
+
 from __future__ import annotations
 
 import os
@@ -32,8 +33,16 @@ def _echo(connection: sync_ws.Connection) -> None:
 
 def _serve() -> None:
     server = sync_ws.Server(
-        "127.0.0.1", 0, _echo, path="/", compression=True, max_message=MAX_MESSAGE,
-        max_fragments=MAX_FRAGMENTS, send_timeout=PATIENCE, ping_interval=PATIENCE, ping_timeout=PATIENCE,
+        "127.0.0.1",
+        0,
+        _echo,
+        path="/",
+        compression=True,
+        max_message=MAX_MESSAGE,
+        max_fragments=MAX_FRAGMENTS,
+        send_timeout=PATIENCE,
+        ping_interval=PATIENCE,
+        ping_timeout=PATIENCE,
     )
     with server:
         server.start()
@@ -43,8 +52,14 @@ def _serve() -> None:
 
 def _client(url: str) -> sync_ws.Client:
     return sync_ws.Client(
-        url, reconnect=None, heartbeat=None, offline="raise", compression=True, max_message=MAX_MESSAGE,
-        max_fragments=MAX_FRAGMENTS, send_timeout=PATIENCE,
+        url,
+        reconnect=None,
+        heartbeat=None,
+        offline="raise",
+        compression=True,
+        max_message=MAX_MESSAGE,
+        max_fragments=MAX_FRAGMENTS,
+        send_timeout=PATIENCE,
     )
 
 

@@ -10,10 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sync_ws.frames import Message
-from sync_ws.messages import is_heart_beat
-
-from .streams import headers
+from sync_ws.envelope import is_heart_beat
+from sync_ws.messages import Message
+from tests.fuzz.streams import headers
 
 __all__ = ["DIFFERENCES", "LIMIT", "Case", "Difference", "Outcome"]
 

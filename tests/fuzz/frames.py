@@ -19,17 +19,17 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame
 from websockets.protocol import OPEN, Protocol, Side
 
-from sync_ws.deflate import Deflate, Negotiation
-from sync_ws.frame_reader import FrameReader
-from sync_ws.frames import Message, Opcode
-from sync_ws.messages import HEART_BEAT_MARK, is_heart_beat
-
-from .differences import DIFFERENCES, LIMIT, Case, Outcome
-from .streams import damaged, headers, pieces, stream
+from sync_ws.envelope import HEART_BEAT_MARK, is_heart_beat
+from sync_ws.messages import Message, Opcode
+from sync_ws.protocol.deflate import Deflate, Negotiation
+from sync_ws.protocol.frame_reader import FrameReader
+from tests.fuzz.differences import DIFFERENCES, LIMIT, Case, Outcome
+from tests.fuzz.streams import damaged, headers, pieces, stream
 
 __all__ = ["DIFFERENCES", "Case", "Outcome", "compare", "ours", "run", "theirs"]
 
 # our side
+
 
 def ours(case: Case, parts: Sequence[bytes], room: int) -> Outcome:
     """What FrameReader makes of the parts."""
@@ -65,6 +65,7 @@ def _take_control(outcome: Outcome, control: Any) -> None:
 
 
 # their side
+
 
 class _Deflate(PerMessageDeflate):
     """Theirs, which also notes when its inflater has come to the end of a stream."""
@@ -148,6 +149,7 @@ class _Collected:
 
 
 # the comparison
+
 
 def compare(case: Case, we: Outcome) -> tuple[str | None, str | None]:
     """(None, None) when both agree; the name of the known difference; or, second, what is wrong."""

@@ -35,8 +35,9 @@ class LoggedErrors(logging.Handler):
         self.install()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.uninstall()
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -21,9 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sync_ws import ClientState, Connection, ConnectionClosed, Server
 from sync_ws.testing import ResourceLedger, UncaughtThreadErrors, wait_until
-
-from .logs import LoggedErrors
-from .players import CLOSE_YOURSELF, DELAY, Player, Slot
+from tests.fuzz.logs import LoggedErrors
+from tests.fuzz.players import CLOSE_YOURSELF, DELAY, Player, Slot
 
 __all__ = ["Machine", "run", "run_model"]
 

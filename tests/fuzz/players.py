@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sync_ws import Client, ClientState, Heartbeat
-from sync_ws.client_state import TRANSITIONS
+from sync_ws.client.state import TRANSITIONS
 from sync_ws.testing import FaultProxy, ManualClock, wait_until
 
 __all__ = ["CLOSE_YOURSELF", "DELAY", "Player", "Slot"]

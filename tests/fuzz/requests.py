@@ -18,9 +18,8 @@ from collections import Counter
 
 from sync_ws import Connection
 from sync_ws.testing import serving, wait_until
-
-from .logs import LoggedErrors
-from .streams import damaged, pieces, stream
+from tests.fuzz.logs import LoggedErrors
+from tests.fuzz.streams import damaged, pieces, stream
 
 __all__ = ["run"]
 

@@ -12,8 +12,7 @@ import tempfile
 from collections import Counter
 
 from sync_ws.testing import make_certificates
-
-from .run import INVARIANTS, Report, Settings, run
+from tests.soak.run import INVARIANTS, Report, Settings, run
 
 GRACE = 150.0  # seconds that a run may take beyond its time: settling, closing, a slow machine
 

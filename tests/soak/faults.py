@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from sync_ws.testing import Direction
-
-from .host import Host, identity
-from .oracle import Oracle
-from .slots import Slot
+from tests.soak.host import Host, identity
+from tests.soak.oracle import Oracle
+from tests.soak.slots import Slot
 
 __all__ = ["PLANTED", "Faults"]
 

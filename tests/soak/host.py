@@ -15,9 +15,8 @@ import time
 from collections.abc import Iterator
 
 from sync_ws import Connection, ConnectionClosed, SendTimeout, Server
-
-from .oracle import Oracle
-from .payload import make
+from tests.soak.oracle import Oracle
+from tests.soak.payload import make
 
 __all__ = ["Host", "identity"]
 

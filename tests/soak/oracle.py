@@ -23,7 +23,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .payload import Altered, Message, parse
+from tests.soak.payload import Altered, Message, parse
 
 __all__ = ["Oracle"]
 

@@ -14,12 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sync_ws.testing import Certificates, ResourceLedger, UncaughtThreadErrors
-
-from .faults import Faults
-from .host import Host
-from .oracle import Oracle
-from .resources import Resources
-from .slots import Slot
+from tests.soak.faults import Faults
+from tests.soak.host import Host
+from tests.soak.oracle import Oracle
+from tests.soak.resources import Resources
+from tests.soak.slots import Slot
 
 __all__ = ["INVARIANTS", "Report", "Settings", "run"]
 
@@ -94,9 +93,7 @@ def run(settings: Settings, say: Callable[[str], None] = lambda line: None) -> R
         logger.removeHandler(errors)
     problems = [f"left behind: {line}" for line in left] + [str(error) for error in uncaught.errors]
     problems += resources.problems(oracle.counts["connections"])
-    return Report(
-        oracle.violations + problems, time.monotonic() - begun, oracle.counts, faults.counts, str(resources)
-    )
+    return Report(oracle.violations + problems, time.monotonic() - begun, oracle.counts, faults.counts, str(resources))
 
 
 def _run(settings: Settings, oracle: Oracle, resources: Resources, say: Callable[[str], None]) -> Faults:
@@ -132,9 +129,7 @@ def _run(settings: Settings, oracle: Oracle, resources: Resources, say: Callable
     return faults
 
 
-def _watch(
-    seconds: float, oracle: Oracle, resources: Resources, faults: Faults, say: Callable[[str], None]
-) -> None:
+def _watch(seconds: float, oracle: Oracle, resources: Resources, faults: Faults, say: Callable[[str], None]) -> None:
     begun = said = time.monotonic()
     while (now := time.monotonic()) < begun + seconds:
         time.sleep(max(0.0, min(1.0, begun + seconds - now)))
@@ -163,9 +158,7 @@ def _settle(slots: list[Slot], host: Host, oracle: Oracle) -> None:
         time.sleep(0.1)
         for slot in waiting:
             slot.tidy()
-        waiting = [
-            slot for slot in waiting if len(slot.clients) != 1 or not slot.clients[0].up_to_date(marks)
-        ]
+        waiting = [slot for slot in waiting if len(slot.clients) != 1 or not slot.clients[0].up_to_date(marks)]
     for slot in waiting:
         states = ", ".join(f"{client.key} {client.client.state.value}" for client in slot.clients)
         oracle.violated(f"{SETTLE:g} s after the last fault not every stream of {slot.name} flows: {states}")

@@ -13,11 +13,10 @@ import time
 
 import sync_ws
 from sync_ws import Backoff, Client, ClientState, ConnectionClosed, Heartbeat, NotConnected, QueueFull, SendTimeout
-from sync_ws.client_events import Closed, Error, GaveUp, Opened
+from sync_ws.client.events import Closed, Error, GaveUp, Opened
 from sync_ws.testing import FaultProxy
-
-from .oracle import Oracle
-from .payload import Message, make
+from tests.soak.oracle import Oracle
+from tests.soak.payload import Message, make
 
 __all__ = ["Slot", "SoakClient"]
 

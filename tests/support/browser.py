@@ -124,9 +124,7 @@ class DemoServer(Background):
 
     def __init__(self, port: int = 0) -> None:
         script = str(ROOT / "demo" / "server.py")
-        super().__init__(
-            sys.executable, "-u", script, "--host", "127.0.0.1", "--port", str(port), "--path", "/ws/"
-        )
+        super().__init__(sys.executable, "-u", script, "--host", "127.0.0.1", "--port", str(port), "--path", "/ws/")
         try:
             self.port = int(self.wait_for(r"http://127\.0\.0\.1:(\d+)/"))
         except BaseException:

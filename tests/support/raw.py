@@ -73,8 +73,13 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, 
 
 
 def handshake(
-    path: str = "/ws/", *, drop: Iterable[str] = (), lines: Iterable[str] = (), method: str = "GET",
-    version: str = "HTTP/1.1", host: str = "localhost",
+    path: str = "/ws/",
+    *,
+    drop: Iterable[str] = (),
+    lines: Iterable[str] = (),
+    method: str = "GET",
+    version: str = "HTTP/1.1",
+    host: str = "localhost",
 ) -> bytes:
     """An opening handshake without the headers named in `drop`, and with more `lines`."""
     fields = {

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sync_ws import Client
-from sync_ws.client_events import EVENTS
+from sync_ws.client.events import EVENTS
 from sync_ws.testing import wait_until
 
 __all__ = ["Recorder", "send_all", "sender"]

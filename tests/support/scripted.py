@@ -26,8 +26,15 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TIMEOUT = 10.0  # seconds that a script may wait for the client
 
 
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = False,
-          length: bytes | None = None) -> bytes:
+def frame(
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    fin: bool = True,
+    rsv: int = 0,
+    masked: bool = False,
+    length: bytes | None = None,
+) -> bytes:
     """A frame; `length`: the length field, to be wrong on purpose (its first byte has no mask bit)."""
     made = wire.frame(opcode, payload, masked=masked, fin=fin, rsv=rsv >> 4)
     if length is None:
@@ -56,13 +63,22 @@ class Wire:
 
     def header(self, name: str) -> str | None:
         """A header of the request; AssertionError when it is there more than once."""
-        found = [line.partition(":")[2].strip() for line in self.request.decode().split("\r\n")[1:]
-                 if line.lower().startswith(name.lower() + ":")]
+        found = [
+            line.partition(":")[2].strip()
+            for line in self.request.decode().split("\r\n")[1:]
+            if line.lower().startswith(name.lower() + ":")
+        ]
         assert len(found) <= 1, f"{name} more than once: {found}"
         return found[0] if found else None
 
-    def switch(self, *, headers: tuple[str, ...] = (), then: bytes = b"", status: str = "101 Switching Protocols",
-               accept: str | None = None) -> None:
+    def switch(
+        self,
+        *,
+        headers: tuple[str, ...] = (),
+        then: bytes = b"",
+        status: str = "101 Switching Protocols",
+        accept: str | None = None,
+    ) -> None:
         """Read the request and answer it with a correct 101, or with what is wrong on purpose."""
         if not self.request:
             self.read_request()
@@ -156,8 +172,13 @@ class ScriptedServer:
     What a script raises fails the test in `close`; OSError is taken for the client having left.
     """
 
-    def __init__(self, script: Callable[[Wire], object], *, context: ssl.SSLContext | None = None,
-                 receive_buffer: int | None = None) -> None:
+    def __init__(
+        self,
+        script: Callable[[Wire], object],
+        *,
+        context: ssl.SSLContext | None = None,
+        receive_buffer: int | None = None,
+    ) -> None:
         self._script = script
         self._context = context
         self._listener = socket.socket()
@@ -236,6 +257,7 @@ class ScriptedServer:
     def __enter__(self) -> ScriptedServer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

@@ -13,8 +13,7 @@ from typing import Any
 
 from sync_ws import Connection, Server
 from sync_ws.testing import LedgerTestCase, serving, wait_until
-
-from .raw import RawClient
+from tests.support.raw import RawClient
 
 __all__ = ["Events", "LogLines", "ServerTestCase", "echo", "wait_until"]
 

@@ -18,13 +18,14 @@ from collections import deque
 from itertools import cycle
 from typing import NamedTuple
 
-from sync_ws.channel import Channel, Limits
-from sync_ws.deflate import Deflate
-from sync_ws.errors import Reason
-from sync_ws.frame_reader import FrameReader
-from sync_ws.frames import Message, Opcode
-from sync_ws.messages import HEART_BEAT_MARK, is_heart_beat
-from sync_ws.transport import Transport, transport_for
+from sync_ws.channel.channel import Channel
+from sync_ws.channel.limits import Limits
+from sync_ws.endings import Reason
+from sync_ws.envelope import HEART_BEAT_MARK, is_heart_beat
+from sync_ws.messages import Message, Opcode
+from sync_ws.net.transport import Transport, transport_for
+from sync_ws.protocol.deflate import Deflate
+from sync_ws.protocol.frame_reader import FrameReader
 
 __all__ = ["KEY", "End", "Frame", "Owner", "fork", "frame", "join", "make_channel", "make_reader", "read_frames", "xor"]
 
@@ -46,7 +47,13 @@ def xor(data: bytes, key: bytes) -> bytes:
 
 
 def frame(
-    opcode: int, payload: bytes = b"", *, masked: bool, fin: bool = True, rsv: int = 0, size: int | None = None,
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    masked: bool,
+    fin: bool = True,
+    rsv: int = 0,
+    size: int | None = None,
     form: int | None = None,
 ) -> bytes:
     """One frame.  ``size``: the length it announces, if not that of ``payload``; ``form``: 7, 16 or 64 bits of it."""
@@ -121,16 +128,18 @@ class Owner:
 
 
 def make_channel(
-    transport: Transport | socket.socket, *, client: bool, limits: Limits = Limits(),
-    deflate: Deflate | None = None, early: bytes = b"",
+    transport: Transport | socket.socket,
+    *,
+    client: bool,
+    limits: Limits = Limits(),
+    deflate: Deflate | None = None,
+    early: bytes = b"",
 ) -> tuple[Channel, Owner]:
     """A channel over one end of a connection, and its owner."""
     if isinstance(transport, socket.socket):
         transport = transport_for(transport)
     owner = Owner()
-    owner.channel = Channel(
-        transport, owner, owner.inbox, client=client, limits=limits, deflate=deflate, early=early
-    )
+    owner.channel = Channel(transport, owner, owner.inbox, client=client, limits=limits, deflate=deflate, early=early)
     return owner.channel, owner
 
 

@@ -1,0 +1,66 @@
+"""What a server's ``Connection`` and a ``Client`` share: the face that an application talks to.
+
+Why so: both are a conversation of messages over a channel that they outlive, so whoever has learnt one knows the
+other, and code may be written for either.
+
+Threading: ``send`` and ``send_json`` from any number of threads; ``recv``, ``recv_json`` and iteration by one thread
+at a time, which ``_receive_lock`` enforces.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from typing import Any, Iterator
+
+from .. import envelope as messages
+from ..errors import ConcurrentReceive, ConnectionClosed
+from ..messages import Data, Message
+
+__all__ = ["Peer"]
+
+
+class Peer(ABC):
+    """The application's face of one conversation."""
+
+    def __init__(self) -> None:
+        # held by the one thread that is in recv(), for as long as it is; never waited for
+        self._receive_lock = threading.Lock()
+
+    @abstractmethod
+    def send(self, data: Data) -> None:
+        """Send one message: str as text, bytes as binary."""
+
+    @abstractmethod
+    def _next_message(self, timeout: float | None) -> Message:
+        """The next message, with ``_receive_lock`` held."""
+
+    def send_json(self, value: Any) -> None:
+        """Send ``value`` as JSON text; MessageError if it has no JSON form."""
+        self.send(messages.dumps(value))
+
+    def recv(self, timeout: float | None = None) -> Message:
+        """The next message: str for text, bytes for binary.
+
+        ``timeout``: seconds to wait, None for as long as it takes, 0 for what is there now; TimeoutError after it.
+        ConnectionClosed when the conversation is over and everything received has been taken.  ConcurrentReceive
+        when another thread is in ``recv`` already.
+        """
+        if not self._receive_lock.acquire(blocking=False):
+            raise ConcurrentReceive("another thread is receiving on this connection; one at a time")
+        try:
+            return self._next_message(timeout)
+        finally:
+            self._receive_lock.release()
+
+    def recv_json(self, timeout: float | None = None) -> Any:
+        """The next message, decoded from JSON; MessageError if it is none (it is taken, the connection goes on)."""
+        return messages.loads(self.recv(timeout))
+
+    def __iter__(self) -> Iterator[Message]:
+        """The messages, one after the other, until the conversation is over; then the loop simply ends."""
+        try:
+            while True:
+                yield self.recv()
+        except ConnectionClosed:
+            return

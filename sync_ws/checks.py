@@ -1,0 +1,50 @@
+"""Checks of what the application gives as an option or an argument: the value itself, or an error that names it.
+
+Why so: whatever is wrong is refused in the line that has it, and in the same words everywhere.
+
+Threading: pure functions.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+__all__ = ["check_count", "check_seconds", "check_token", "check_value"]
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
+    """``value`` as seconds, or a ValueError that names the parameter: finite and above zero (or zero, if told)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is a number of seconds, not {value!r}")
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        raise ValueError(f"{name} is a finite number of seconds above zero, not {value!r}")
+    return float(value)
+
+
+def check_count(name: str, value: int) -> int:
+    """``value`` as a count, or an error that names the parameter: a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a whole number, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} is at least 1, not {value!r}")
+    return value
+
+
+def check_value(what: str, value: str) -> str:
+    """``value`` if it fits in one header line; ValueError if it has control characters, line ends above all."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is a string, not {type(value).__name__}")
+    if _CONTROL.search(value):
+        raise ValueError(f"{what} must not contain control characters or line ends")
+    return value
+
+
+def check_token(what: str, value: str) -> str:
+    """``value`` if it is a token (RFC 9110 section 5.6.2), else ValueError."""
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise ValueError(f"{what} is a token of visible ASCII characters without separators, not {value!r}")
+    return value

@@ -1,0 +1,3 @@
+"""Sockets, and all that differs between systems."""
+
+__all__: list[str] = []

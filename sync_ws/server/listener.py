@@ -1,0 +1,151 @@
+"""Accepting connections, and surviving what goes wrong there.
+
+Why so: ``http.server``'s loop spins at full speed when the process is out of descriptors, because ``accept`` fails at
+once and the connection stays in the backlog.  Here a failing ``accept`` is followed by a pause, and a connection that
+gets no thread is refused.
+
+Threading: one daemon thread; ``stop`` from any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import threading
+from typing import Any, Callable
+
+from ..forking import ToldOfForks
+from ..timing import Deadline
+
+__all__ = ["Listener"]
+
+log = logging.getLogger("sync_ws.server")
+BACKLOG = 128
+PAUSE = 0.25  # seconds, after accept failed or no thread was to be had
+
+
+class Listener:
+    """A listening socket and its accepting thread.
+
+    ``accepted(sock, peer)`` is called in that thread and must not block; False from it means that the connection is
+    one too many, RuntimeError that there is no thread for it.  Then ``refusal`` is sent (nothing, if it is empty).
+    OSError when the address cannot be bound.
+    """
+
+    def __init__(
+        self, host: str, port: int, accepted: Callable[[socket.socket, Any], bool], refusal: bytes = b""
+    ) -> None:
+        self._accepted = accepted
+        self._refusal = refusal
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._sock = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=False)
+        self._sock.setblocking(False)
+        name = self._sock.getsockname()
+        self.address: tuple[str, int] = (name[0], name[1])
+        self._stop_read = self._stop_write = -1  # made by start: a listener that was never started holds no pipe
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        # guards _closed; held while closing, by any thread
+        self._lock = threading.Lock()
+        self._closed = False
+        _listeners.add(self)
+
+    def start(self, name: str) -> None:
+        """Begin to accept; nothing after ``stop``.  RuntimeError when the system has no thread to give."""
+        with self._lock:
+            if self._closed:
+                return
+            self._stop_read, self._stop_write = os.pipe()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._thread = None
+            raise
+
+    def stop(self, deadline: Deadline) -> None:
+        """Stop accepting, close the socket and join the thread.  Idempotent."""
+        self._stopping.set()
+        with self._lock:
+            if not self._closed and self._stop_write >= 0:
+                os.write(self._stop_write, b"x")
+        thread = self._thread
+        if thread is None or thread.ident is None:  # if it is being started, it finds _stopping set
+            self._close()
+        elif thread is not threading.current_thread():
+            thread.join(deadline.remaining())
+
+    def _close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._sock.close()
+            for fd in (self._stop_read, self._stop_write):
+                if fd >= 0:
+                    os.close(fd)
+
+    def _forget_in_child(self) -> None:
+        """After fork: a copy of the socket would keep the port open after the parent has closed it.  A listener that
+        was not started yet is left alone: the child may be meant to start it."""
+        if self._thread is not None:
+            self._stopping.set()
+            self._lock = threading.Lock()
+            self._close()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._wait()
+                while not self._stopping.is_set() and self._accept_one():
+                    pass
+        finally:
+            self._close()
+
+    def _wait(self) -> None:
+        poller = select.poll()
+        poller.register(self._sock.fileno(), select.POLLIN)
+        poller.register(self._stop_read, select.POLLIN)
+        poller.poll()
+
+    def _accept_one(self) -> bool:
+        """Accept one connection; False when none waits, or after a failure and its pause."""
+        try:
+            sock, peer = self._sock.accept()
+        except BlockingIOError:
+            return False
+        except OSError as exc:  # out of descriptors or memory, or the peer has left already
+            if not self._stopping.is_set():
+                log.warning("accept failed, next try in %g s: %s", PAUSE, exc)
+                self._stopping.wait(PAUSE)
+            return False
+        try:
+            if not self._accepted(sock, peer):
+                self._refuse(sock, 0.0)
+        except (RuntimeError, MemoryError) as exc:
+            log.warning("no thread for a new connection: %s", exc)
+            self._refuse(sock, PAUSE)
+        return True
+
+    def _refuse(self, sock: socket.socket, pause: float) -> None:
+        """Answer and close.  The pause is spent reading what the peer sent: left unread, it would make the close a
+        reset, and the answer might be lost in it."""
+        deadline = Deadline(pause)
+        try:
+            sock.settimeout(0.0)
+            if self._refusal:
+                sock.send(self._refusal)
+            sock.shutdown(socket.SHUT_WR)
+            sock.settimeout(deadline.remaining())
+            while sock.recv(65536) and not deadline.passed:
+                sock.settimeout(deadline.remaining())
+        except OSError as exc:
+            log.debug("a refused connection: %s", exc)
+        finally:
+            sock.close()
+        self._stopping.wait(deadline.remaining())
+
+
+_listeners: ToldOfForks[Listener] = ToldOfForks()

@@ -1,0 +1,1 @@
+"""The browser module and the page, in headless Chromium and in node."""

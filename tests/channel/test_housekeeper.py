@@ -1,0 +1,199 @@
+"""The housekeeper: what it does in a round, by a clock of the test's own. That it runs is seen in test_server."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from unittest import mock
+
+from sync_ws.channel.channel import Channel
+from sync_ws.channel.housekeeper import TICK, Housekeeper
+from sync_ws.channel.limits import Limits
+from sync_ws.endings import Reason
+from sync_ws.messages import Message
+from sync_ws.net.transport import transport_for
+from sync_ws.protocol.frames import encode_frame
+from sync_ws.testing import LedgerTestCase, wait_until
+from tests.support.raw import CLOSE, PING, TEXT, frame
+from tests.support.server_case import LogLines
+
+
+class Owner:
+    """Takes a channel's notes."""
+
+    def __init__(self) -> None:
+        self.ends: list[Reason] = []
+        self.beats: list[str] = []
+
+    def note_heart_beat(self, text: str, binary: bytes) -> None:
+        self.beats.append(text)
+
+    def note_pong(self, payload: bytes) -> None:
+        """Counts as bytes."""
+
+    def note_end(self, reason: Reason) -> None:
+        self.ends.append(reason)
+
+
+class RoundTest(LedgerTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        ours, self.peer = socket.socketpair()
+        self.addCleanup(self.peer.close)
+        self.addCleanup(ours.close)
+        self.peer.settimeout(5)
+        self.owner = Owner()
+        self.inbox: deque[Message] = deque()
+        self.channel = Channel(
+            transport_for(ours), self.owner, self.inbox, client=False, limits=Limits(send_timeout=5.0)
+        )
+        self.keeper = Housekeeper("test", ping_interval=20, ping_timeout=10, close_timeout=5)
+        self.addCleanup(self.keeper._close_pipe)
+        self.keeper.add(self.channel)
+        self.now = time.monotonic()  # what the keeper saw at add() must not lie in the future
+        self.rounds(1)
+
+    def rounds(self, seconds: float) -> None:
+        """Rounds at their usual pace for so long."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now += TICK
+            self.keeper.round(self.now)
+
+    def pings(self) -> int:
+        """How many Pings wait at the peer."""
+        self.peer.setblocking(False)
+        try:
+            data = self.peer.recv(65536)
+        except BlockingIOError:
+            data = b""
+        finally:
+            self.peer.settimeout(5)
+        self.assertEqual(data.replace(encode_frame(PING, b"", False), b""), b"")
+        return len(data) // 2
+
+    def start_now(self) -> None:
+        """The channel was seen at a real time; go on from there, as the thread does."""
+        watch = self.keeper._watched[self.channel]
+        watch.alive_at = self.now
+
+    def test_silence_is_pinged_once_and_then_given_up(self) -> None:
+        self.start_now()
+        self.rounds(19)
+        self.assertEqual(self.pings(), 0)
+        self.rounds(2)
+        self.assertEqual(self.pings(), 1)
+        self.rounds(8)
+        self.assertEqual((self.pings(), self.owner.ends), (0, []))
+        self.rounds(3)
+        self.assertEqual([end.code for end in self.owner.ends], [1006])
+        self.assertTrue(self.channel.ended)
+
+    def test_any_byte_after_the_ping_begins_it_anew(self) -> None:
+        self.start_now()
+        self.rounds(25)
+        self.assertEqual(self.pings(), 1)
+        self.peer.sendall(b"\x81")
+        self.rounds(19)
+        self.assertEqual((self.pings(), self.owner.ends), (0, []))
+        self.rounds(3)
+        self.assertEqual(self.pings(), 1)
+
+    def test_a_process_stopped_for_a_minute_takes_nobody_for_dead(self) -> None:
+        self.start_now()
+        self.rounds(25)
+        self.now += 60
+        self.rounds(1)
+        self.assertEqual((self.pings(), self.owner.ends), (1, []))
+        self.rounds(25)
+        self.assertEqual((self.pings(), self.owner.ends), (1, []))
+
+    def test_without_an_interval_there_are_no_pings(self) -> None:
+        self.keeper._ping_interval = None
+        self.rounds(200)
+        self.assertEqual((self.pings(), self.owner.ends), (0, []))
+
+    def test_what_waits_unread_is_a_sign_of_life(self) -> None:
+        self.start_now()
+        self.peer.sendall(frame(TEXT, b"x") * 40)
+        with self.channel.receiver.lock:  # as if its own thread were in the middle of something for ever
+            self.rounds(100)
+        self.assertEqual(self.owner.ends, [])
+
+    def test_it_reads_for_a_busy_handler_and_finds_the_end(self) -> None:
+        self.peer.sendall(frame(TEXT, b'{"ModeCode":"heart_beat"}') + frame(TEXT, b"later"))
+        self.rounds(TICK)
+        self.assertEqual((self.owner.beats, list(self.inbox)), (['{"ModeCode":"heart_beat"}'], ["later"]))
+        self.peer.sendall(frame(CLOSE, struct.pack("!H", 4000)))
+        self.rounds(TICK)
+        self.assertEqual(self.owner.ends, [])  # not at once: the handler may be about to answer what came before
+
+        def found() -> list[Reason]:
+            self.rounds(TICK)
+            return self.owner.ends
+
+        wait_until(found)
+        self.assertEqual([end.code for end in self.owner.ends], [4000])
+
+    def test_trouble_in_writing_ends_that_connection_only(self) -> None:
+        broken = mock.patch.object(self.channel.writer, "flush", side_effect=ValueError("planted"))
+        with broken, self.assertLogs("sync_ws", "ERROR"):
+            self.assertTrue(self.keeper._flushed(self.channel))
+        self.assertEqual([end.text for end in self.owner.ends], ["internal error"])
+
+    def test_a_closing_handshake_without_an_answer_is_given_up(self) -> None:
+        self.channel.start_close(1000, "")
+        self.channel.closing_since = self.now
+        self.rounds(4)
+        self.assertEqual(self.owner.ends, [])
+        self.rounds(2)
+        self.assertEqual([(end.code, end.by_us) for end in self.owner.ends], [(1006, True)])
+
+    def test_a_round_that_fails_costs_its_channel_alone(self) -> None:
+        with LogLines() as log, mock.patch.object(self.channel, "unread", side_effect=RuntimeError("broken")):
+            self.start_now()
+            self.rounds(40)
+        self.assertEqual(len(log.tracebacks), 1)
+        self.assertEqual(len(self.owner.ends), 1)
+
+    def test_a_discarded_channel_is_left_alone(self) -> None:
+        self.keeper.discard(self.channel)
+        self.peer.sendall(frame(TEXT, b"x"))
+        self.rounds(100)
+        self.assertEqual((self.pings(), list(self.inbox)), (0, []))
+
+
+class ThreadTest(LedgerTestCase):
+    def test_what_was_queued_is_written_as_soon_as_the_peer_reads(self) -> None:
+        ours, peer = socket.socketpair()
+        with ours, peer:
+            peer.settimeout(5)
+            channel = Channel(transport_for(ours), Owner(), deque(), client=False, limits=Limits())
+            keeper = Housekeeper("test", ping_interval=None, ping_timeout=10, close_timeout=5)
+            keeper.start()
+            keeper.add(channel)
+            sent = 0
+            while not channel.writer.queued[0]:
+                self.assertTrue(channel.writer.post(2, bytes(50_000)))
+                sent += 1
+            received = 0
+            while received < sent * 50_004:
+                received += len(peer.recv(1 << 20))
+            wait_until(lambda: channel.writer.queued == (0, 0))
+            keeper.discard(channel)
+            keeper.stop(5)
+            self.assertFalse(keeper.thread.is_alive())
+            keeper.drain(channel)
+
+    def test_stop_is_idempotent_and_may_come_before_start(self) -> None:
+        keeper = Housekeeper("test", ping_interval=None, ping_timeout=10, close_timeout=5)
+        with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")):
+            self.assertRaises(RuntimeError, keeper.start)
+        keeper.stop(5)
+        keeper = Housekeeper("test", ping_interval=None, ping_timeout=10, close_timeout=5)
+        keeper.start()
+        keeper.stop(5)
+        keeper.stop(5)

@@ -1,0 +1,166 @@
+"""The housekeeper at work on several channels: its own thread, slow and leaving peers, and what stopping leaves."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from typing import Any
+from unittest import mock
+
+from sync_ws.channel.channel import Channel
+from sync_ws.channel.housekeeper import Housekeeper
+from sync_ws.channel.limits import Limits
+from sync_ws.endings import Reason
+from sync_ws.messages import Opcode
+from sync_ws.testing import LedgerTestCase, wait_until
+from tests.support.wire import End, Frame, Owner, join, make_channel
+
+OVER = Reason("the test is over")
+PING, PONG, TEXT, BINARY = Opcode.PING, Opcode.PONG, Opcode.TEXT, Opcode.BINARY
+
+
+class HousekeeperTestCase(LedgerTestCase):
+    def make(self, *, running: bool = False, **options: Any) -> Housekeeper:
+        """One whose rounds the test calls itself, unless it is ``running``."""
+        keeper = Housekeeper("test", **{"ping_interval": 20.0, "ping_timeout": 10.0, "close_timeout": 5.0, **options})
+        if running:
+            keeper.start()
+            self.addCleanup(keeper.stop, 5.0)
+        else:
+            self.addCleanup(keeper._close_pipe)
+        self.now = time.monotonic()
+        return keeper
+
+    def watch(self, keeper: Housekeeper, **limits: Any) -> tuple[Channel, End, Owner]:
+        ours, theirs = socket.socketpair()
+        for sock in (ours, theirs):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        channel, owner = make_channel(ours, client=False, limits=Limits(**limits))
+        keeper.add(channel)
+
+        def clean() -> None:
+            theirs.close()
+            keeper.discard(channel)
+            channel.abort(OVER)
+            channel.release()
+
+        self.addCleanup(clean)
+        return channel, End(theirs, client=False), owner
+
+    def pass_time(self, keeper: Housekeeper, seconds: int) -> None:
+        """Rounds as they would come, one every second."""
+        for _ in range(seconds):
+            self.now += 1.0
+            keeper.round(self.now)
+
+    def fill(self, channel: Channel) -> None:
+        """Post until no more is taken."""
+        while channel.writer.post(BINARY, bytes(1024)):
+            pass
+        self.assertGreater(channel.writer.queued[0], 5)
+
+
+class SignsOfLife(HousekeeperTestCase):
+    def test_a_part_of_a_frame_is_one(self) -> None:
+        keeper = self.make()
+        channel, end, _ = self.watch(keeper)
+        for byte in end.frame(BINARY, bytes(20)):
+            end.sock.sendall(bytes([byte]))
+            self.pass_time(keeper, 15)
+        self.assertEqual((end.pending(), channel.ended), ([], False))
+
+    def test_bytes_that_a_busy_reader_has_not_come_round_to_are_one(self) -> None:
+        keeper = self.make()
+        channel, end, _ = self.watch(keeper)
+        with channel.receiver.lock:
+            self.pass_time(keeper, 22)
+            end.sock.sendall(b"\x81")
+            self.pass_time(keeper, 60)
+            self.assertFalse(channel.ended)
+
+    def test_a_peer_that_does_not_read_is_given_up_with_1013(self) -> None:
+        keeper = self.make(ping_interval=None)
+        channel, _, owner = self.watch(keeper, send_timeout=10.0)
+        self.fill(channel)
+        self.pass_time(keeper, 8)
+        self.assertEqual(owner.ends, [])
+        self.pass_time(keeper, 5)
+        self.assertEqual(owner.ends[0].code, 1013)
+
+
+class ItsThread(HousekeeperTestCase):
+    def test_a_busy_connection_answers_pings_and_keeps_its_messages(self) -> None:
+        keeper = self.make(running=True)
+        channel, end, _ = self.watch(keeper)
+        end.send(PING, b"alive?")
+        end.send(TEXT, b"for later")
+        self.assertEqual(end.read(), [Frame(PONG, b"alive?")])
+        self.assertEqual(channel.read(5), "for later")
+
+    def test_the_end_of_a_busy_connection_is_noticed(self) -> None:
+        _, end, owner = self.watch(self.make(running=True))
+        end.send_close(1001)
+        wait_until(lambda: owner.ends)
+        self.assertEqual(owner.ends[0].code, 1001)
+
+    def test_a_peer_that_never_reads_holds_up_no_other(self) -> None:
+        keeper = self.make(running=True, ping_interval=None)
+        channels = [self.watch(keeper) for _ in range(3)]
+        for channel, _, _ in channels:
+            self.fill(channel)
+        for channel, end, _ in channels[1:]:
+            count = channel.writer.messages_sent
+            self.assertEqual([len(frame.payload) for frame in end.read(count)], [1024] * count)
+        wait_until(lambda: keeper._draining == {channels[0][0]})
+
+    def test_a_peer_that_floods_with_controls_holds_up_no_other(self) -> None:
+        keeper = self.make(running=True, ping_interval=None)
+        bad, flooder, _ = self.watch(keeper)
+        data = flooder.frame(PONG) * 5000
+
+        def flood() -> None:
+            try:
+                while True:
+                    flooder.sock.sendall(data)
+            except OSError:
+                return
+
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        self.addCleanup(join, flooding)
+        wait_until(lambda: bad.bytes_received > 50_000)
+        _, end, _ = self.watch(keeper)
+        end.send(PING, b"alive?")
+        self.assertEqual(end.read(), [Frame(PONG, b"alive?")])
+        flooder.hang_up()
+
+    def test_a_peer_that_leaves_while_much_is_queued_ends_it(self) -> None:
+        keeper = self.make(running=True, ping_interval=None)
+        channel, end, owner = self.watch(keeper)
+        self.fill(channel)
+        end.sock.close()
+        wait_until(lambda: owner.ends)
+        wait_until(lambda: not keeper._draining)
+
+
+class Stopping(HousekeeperTestCase):
+    def test_what_comes_after_it_touches_no_descriptor_of_others(self) -> None:
+        keeper = self.make(running=True)
+        keeper.stop(5.0)
+        self.assertFalse(keeper.thread.is_alive())
+        read, write = os.pipe()  # these may well have the numbers of the pipe that was closed
+        channel, _, _ = self.watch(keeper)
+        keeper.drain(channel)
+        os.set_blocking(read, False)
+        with self.assertRaises(BlockingIOError):
+            os.read(read, 1)
+        os.close(read)
+        os.close(write)
+
+    def test_a_thread_that_cannot_start_leaves_no_descriptor(self) -> None:
+        keeper = Housekeeper("test", ping_interval=None, ping_timeout=1, close_timeout=1)
+        failing = mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread"))
+        with failing, self.assertRaises(RuntimeError):
+            keeper.start()

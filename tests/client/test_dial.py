@@ -1,0 +1,494 @@
+"""Opening a connection: one deadline over everything, cancellable throughout, and refusals that tell the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+import unittest
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import websocket
+
+from sync_ws import HandshakeError, HandshakeRejected, HandshakeTimeout, should_reconnect
+from sync_ws.client.address import parse_proxy, parse_url
+from sync_ws.client.dial import Dial, Opened
+from sync_ws.testing import FaultProxy, LedgerTestCase, free_port, serving, wait_until
+from tests.support.proxies import ConnectProxy, Socks5Proxy
+from tests.support.scripted import ScriptedServer, Wire, frame, refusing
+
+SOON = 3.0  # seconds: an upper bound for "at once", on a machine with other things to do
+RETRIED = {408, 425, 429}
+
+
+class DialTestCase(LedgerTestCase):
+    def dial(self, url: str, **options: Any) -> Opened:
+        opened = Dial(parse_url(url), **{"timeout": 10.0, **options}).run()
+        self.addCleanup(opened.sock.close)
+        return opened
+
+    def fail_to_dial(self, url: str, **options: Any) -> HandshakeError:
+        with self.assertRaises(HandshakeError) as caught:
+            self.dial(url, **options)
+        return caught.exception
+
+    @contextlib.contextmanager
+    def running(self, dial: Dial) -> Iterator[list[Any]]:
+        """``dial.run()`` in a thread; its outcome is in the list at the end of the block."""
+        outcome: list[Any] = []
+
+        def run() -> None:
+            try:
+                outcome.append(dial.run())
+            except HandshakeError as exc:
+                outcome.append(exc)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        yield outcome
+        thread.join(SOON)
+        self.assertFalse(thread.is_alive(), "the dial went on")
+
+
+class HandshakeTest(DialTestCase):
+    def test_request_is_as_rfc_6455_wants_it_and_holds_what_was_asked_for(self) -> None:
+        seen: list[Wire] = []
+
+        def script(wire: Wire) -> None:
+            wire.switch(headers=("Sec-WebSocket-Protocol: b",))
+            seen.append(wire)
+
+        with ScriptedServer(script) as server:
+            opened = self.dial(
+                server.url("/ws/?name=test"), headers=[("X-One", "1"), ("Authorization", "Bearer t")],
+                subprotocols=["a", "b"], origin="http://page.test", cookie="c=1",
+            )  # fmt: skip
+        (wire,) = seen
+        self.assertEqual(opened.subprotocol, "b")
+        self.assertEqual(wire.request.split(b"\r\n")[0], b"GET /ws/?name=test HTTP/1.1")
+        for name, value in (
+            ("Host", f"127.0.0.1:{server.port}"), ("Upgrade", "websocket"), ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Protocol", "a, b"), ("Origin", "http://page.test"),
+            ("Cookie", "c=1"), ("X-One", "1"), ("Authorization", "Bearer t"),
+        ):  # fmt: skip
+            self.assertEqual(wire.header(name), value, name)
+
+    def test_without_options_there_is_no_origin_cookie_subprotocol_or_extension(self) -> None:
+        seen: list[Wire] = []
+
+        def script(wire: Wire) -> None:
+            wire.switch()
+            seen.append(wire)
+
+        with ScriptedServer(script) as server:
+            self.dial(server.url())
+        for name in ("Origin", "Cookie", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "Authorization"):
+            self.assertIsNone(seen[0].header(name), name)
+
+    def test_a_host_header_of_ones_own(self) -> None:
+        seen: list[str | None] = []
+
+        def script(wire: Wire) -> None:
+            wire.switch()
+            seen.append(wire.header("Host"))
+
+        with ScriptedServer(script) as server:
+            self.dial(server.url(), headers=[("host", "virtual.test")])
+        self.assertEqual(seen, ["virtual.test"])
+
+    def test_first_frame_in_the_segment_of_the_response_is_kept(self) -> None:
+        with ScriptedServer(lambda wire: wire.switch(then=frame(1, b"early"))) as server:
+            opened = self.dial(server.url())
+            data = opened.early
+            while len(data) < 7:  # the system may have split it
+                with contextlib.suppress(BlockingIOError):
+                    data += opened.sock.recv(100)
+        self.assertEqual(data, frame(1, b"early"))
+
+    def test_a_server_that_chooses_no_subprotocol_is_accepted(self) -> None:
+        with ScriptedServer(Wire.switch) as server:
+            self.assertIsNone(self.dial(server.url(), subprotocols=["a"]).subprotocol)
+
+    def test_what_is_no_valid_101_fails_the_handshake_for_good(self) -> None:
+        for what, answer in {
+            "wrong accept": {"accept": "d3Jvbmc="},
+            "subprotocol not offered": {"headers": ("Sec-WebSocket-Protocol: c",)},
+            "two subprotocols": {"headers": ("Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: a")},
+            "subprotocol in other case": {"headers": ("Sec-WebSocket-Protocol: A",)},
+            "extension not offered": {"headers": ("Sec-WebSocket-Extensions: permessage-deflate",)},
+            "malformed header": {"headers": ("no colon",)},
+        }.items():
+            with self.subTest(what), ScriptedServer(lambda wire, answer=answer: wire.switch(**answer)) as server:  # type: ignore[misc]
+                error = self.fail_to_dial(server.url(), subprotocols=["a"])
+                self.assertTrue(error.reason.permanent, error)
+                self.assertIn("not a valid opening handshake", str(error))
+
+    def test_extensions_with_parameters_that_were_not_agreed_on_fail(self) -> None:
+        for answer in (
+            "x-other", "permessage-deflate; unknown", "permessage-deflate; client_max_window_bits=99",
+            "permessage-deflate; client_max_window_bits=abc", ";constructor",
+            "permessage-deflate, permessage-deflate",
+        ):  # fmt: skip
+            line = f"Sec-WebSocket-Extensions: {answer}"
+            with self.subTest(answer), ScriptedServer(lambda wire, line=line: wire.switch(headers=(line,))) as server:  # type: ignore[misc]
+                self.assertTrue(self.fail_to_dial(server.url(), compression=True).reason.permanent)
+
+    def test_missing_upgrade_or_connection_header_fails(self) -> None:
+        def script(wire: Wire) -> None:
+            wire.read_request()
+            wire.send(b"HTTP/1.1 101 X\r\nSec-WebSocket-Accept: x\r\n\r\n")
+
+        with ScriptedServer(script) as server:
+            self.assertIn("not a valid opening handshake", str(self.fail_to_dial(server.url())))
+
+
+class RefusalTest(DialTestCase):
+    def test_every_status_is_reported_and_decides_about_another_attempt(self) -> None:
+        statuses = [100, 103, 200, 204, *range(300, 309), *range(400, 432), 451, 499, *range(500, 512), 599]
+
+        def script(wire: Wire) -> None:
+            wire.answer(f"{statuses[wire.number - 1]} Some Reason", b"what was wrong\nmore")
+
+        with ScriptedServer(script) as server:
+            for status in statuses:
+                with self.subTest(status):
+                    error = self.fail_to_dial(server.url())
+                    assert isinstance(error, HandshakeRejected), error
+                    self.assertEqual((error.status, error.reason.status), (status, status))
+                    self.assertEqual(should_reconnect(error.reason), status >= 500 or status in RETRIED)
+                    self.assertIn(f"the server answered {status}", str(error))
+
+    def test_the_body_and_headers_of_a_refusal_are_there_and_its_first_line_is_in_the_text(self) -> None:
+        with ScriptedServer(lambda wire: wire.answer("403 No", b"go away\nnow", ("X-Why: because",))) as server:
+            error = self.fail_to_dial(server.url())
+        assert isinstance(error, HandshakeRejected)
+        self.assertEqual((error.body, error.headers["x-why"]), (b"go away\nnow", "because"))
+        self.assertEqual(str(error), "the server answered 403: go away")
+
+    def test_the_text_of_a_refusal_cannot_forge_a_log_line(self) -> None:
+        with ScriptedServer(lambda wire: wire.answer("403 No", "\x1b[31m\u202eevil\x00".encode())) as server:
+            text = str(self.fail_to_dial(server.url()))
+        self.assertTrue(text.isprintable() and text.isascii(), text)
+
+    def test_a_refusal_whose_body_is_cut_off_keeps_its_status(self) -> None:
+        for tail in (
+            b"Content-Length: 100\r\n\r\nhalf",
+            b"Content-Length: x\r\n\r\n",
+            b"\r\n",
+            b"Content-Length: 0\r\n\r\n",
+            b"Content-Length: -5\r\n\r\n",
+            b"Content-Length: 99999999999999\r\n\r\nhalf",
+        ):
+
+            def script(wire: Wire, tail: bytes = tail) -> None:
+                wire.read_request()
+                wire.send(b"HTTP/1.1 401 X\r\n" + tail)
+
+            with self.subTest(tail), ScriptedServer(script) as server:
+                error = self.fail_to_dial(server.url())
+                self.assertEqual((error.reason.status, error.reason.permanent), (401, True))
+
+    def test_a_refusal_whose_body_is_reset_or_never_comes_keeps_its_status(self) -> None:
+        def reset(wire: Wire) -> None:
+            wire.read_request()
+            wire.send(b"HTTP/1.1 401 X\r\nContent-Length: 100\r\n\r\nhalf")
+            wire.reset()
+
+        def stall(wire: Wire) -> None:
+            wire.read_request()
+            wire.send(b"HTTP/1.1 503 X\r\nRetry-After: 7\r\nContent-Length: 100\r\n\r\nhalf")
+            wire.wait_for_end()
+
+        with ScriptedServer(stall) as server:
+            error = self.fail_to_dial(server.url(), timeout=0.15)
+            self.assertEqual((error.reason.status, error.reason.retry_after), (503, 7.0))
+        with ScriptedServer(reset) as server:
+            reason = self.fail_to_dial(server.url()).reason
+            self.assertIn(reason.status, (401, None))  # None: the reset overtook the head
+
+    def test_retry_after_in_seconds_is_understood_and_bounded(self) -> None:
+        for value, seconds in (
+            ("7", 7.0),
+            ("0", 0.0),
+            ("999999999", 3600.0),
+            ("9" * 400, 3600.0),
+            ("soon", None),
+            ("-1", None),
+            ("1.5", None),
+            ("٣", None),
+        ):
+            header = f"Retry-After: {value}"
+            with self.subTest(value), ScriptedServer(refusing("503 X", b"", header)) as server:
+                self.assertEqual(self.fail_to_dial(server.url()).reason.retry_after, seconds)
+
+    def test_a_redirect_is_an_error_and_credentials_do_not_follow_it(self) -> None:
+        with ScriptedServer(Wire.switch) as second:
+            location = f"Location: {second.url()}"
+            with ScriptedServer(lambda wire: wire.answer("302 Found", b"", (location,))) as first:
+                error = self.fail_to_dial(first.url(), headers=[("Authorization", "Bearer t")], cookie="c=1")
+            self.assertEqual(second.accepted, 0)
+        self.assertEqual((error.reason.status, error.reason.permanent), (302, True))
+
+    def test_a_redirect_with_a_valid_accept_value_is_an_error_too(self) -> None:
+        for status in ("301 Moved", "302 Found", "307 X", "308 X", "200 OK"):
+            with self.subTest(status), ScriptedServer(lambda wire, status=status: wire.switch(status=status)) as server:  # type: ignore[misc]
+                self.assertIsInstance(self.fail_to_dial(server.url()), HandshakeRejected)
+
+    def test_cookies_of_one_server_never_reach_another(self) -> None:
+        seen: list[str | None] = []
+
+        def script(wire: Wire) -> None:
+            wire.switch(headers=("Set-Cookie: session=s3cret; Domain=127.0.0.1",))
+            seen.append(wire.header("Cookie"))
+
+        with ScriptedServer(script) as one, ScriptedServer(script) as other:
+            self.dial(one.url())
+            self.dial(one.url())
+            self.dial(other.url())
+        self.assertEqual(seen, [None, None, None])
+        self.assertNotIn("s3cret", repr(vars(websocket._handshake.CookieJar)))
+
+
+class DeadlineTest(DialTestCase):
+    def expect_timeout(self, url: str, **options: Any) -> None:
+        started = time.monotonic()
+        error = self.fail_to_dial(url, timeout=0.15, **options)
+        self.assertIsInstance(error, HandshakeTimeout)
+        self.assertIsInstance(error, TimeoutError)
+        self.assertIn("within 0.15 s", str(error))
+        self.assertFalse(error.reason.permanent)
+        self.assertLess(time.monotonic() - started, SOON)
+
+    def test_a_server_that_accepts_and_never_answers(self) -> None:
+        with ScriptedServer(Wire.wait_for_end) as server:
+            self.expect_timeout(server.url())
+
+    def test_a_server_that_accepts_and_never_starts_tls(self) -> None:
+        with ScriptedServer(Wire.wait_for_end) as server:
+            self.expect_timeout(server.url().replace("ws:", "wss:"))
+
+    def test_a_response_dribbled_for_longer_than_the_deadline(self) -> None:
+        with serving(lambda conn: None) as server, FaultProxy("127.0.0.1", server.port) as proxy:
+            proxy.to_client.throttle(40)
+            self.expect_timeout(proxy.url())
+
+    def test_a_name_that_takes_too_long_to_resolve(self) -> None:
+        release = threading.Event()
+        with mock.patch("socket.getaddrinfo", lambda *args: release.wait(SOON) and []):
+            self.expect_timeout("ws://slow.test/")
+            release.set()
+
+    def test_a_proxy_that_never_answers(self) -> None:
+        with ScriptedServer(Wire.wait_for_end) as silent:
+            self.expect_timeout("ws://a.test/", proxy=parse_proxy(f"http://127.0.0.1:{silent.port}"))
+
+    def test_an_address_that_does_not_answer_leaves_time_for_the_next(self) -> None:
+        full = socket.create_server(("127.0.0.1", 0), backlog=0)
+        self.addCleanup(full.close)
+        waiting = [socket.socket() for _ in range(4)]
+        for sock in waiting:  # the backlog is full: further SYNs are dropped
+            sock.setblocking(False)
+            sock.connect_ex(full.getsockname())
+            self.addCleanup(sock.close)
+        with ScriptedServer(Wire.switch) as server:
+            places = [full.getsockname(), ("127.0.0.1", server.port)]
+            found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
+            with mock.patch("socket.getaddrinfo", lambda *args: found):
+                self.dial("ws://two-addresses.test/", timeout=0.6)
+
+    def test_connection_refused_names_the_place_and_is_worth_another_attempt(self) -> None:
+        port = free_port()
+        error = self.fail_to_dial(f"ws://127.0.0.1:{port}/?token=s3cret")
+        self.assertIn(f"127.0.0.1:{port}", str(error))
+        self.assertNotIn("s3cret", str(error))
+        self.assertTrue(should_reconnect(error.reason))
+
+    def test_a_name_that_does_not_resolve_is_worth_another_attempt(self) -> None:
+        failure = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        with mock.patch("socket.getaddrinfo", side_effect=failure):
+            error = self.fail_to_dial("ws://nowhere.test/")
+        self.assertIn("Name or service not known", str(error))
+        self.assertTrue(should_reconnect(error.reason))
+        with mock.patch("socket.getaddrinfo", lambda *args: []):
+            self.assertIn("has no address", str(self.fail_to_dial("ws://nowhere.test/")))
+
+    def test_no_thread_to_resolve_a_name_is_a_failed_attempt(self) -> None:
+        with mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
+            error = self.fail_to_dial("ws://a.test/")
+        self.assertIn("can't start new thread", str(error))
+        self.assertTrue(should_reconnect(error.reason))
+
+    def test_no_descriptor_left_is_a_failed_attempt(self) -> None:
+        for name in ("os.pipe", "socket.socketpair", "socket.socket"):
+            with self.subTest(name), mock.patch(name, side_effect=OSError(24, "Too many open files")):
+                error = self.fail_to_dial("ws://127.0.0.1:9/" if name == "socket.socket" else "ws://a.test/")
+                self.assertIn("Too many open files", str(error))
+                self.assertTrue(should_reconnect(error.reason))
+
+
+class CancelTest(DialTestCase):
+    def expect_cancelled(self, dial: Dial, under_way: Any) -> None:
+        with self.running(dial) as outcome:
+            wait_until(under_way)
+            dial.cancel()
+        (error,) = outcome
+        self.assertIsInstance(error, HandshakeError)
+        self.assertTrue(error.reason.by_us)
+
+    def test_while_waiting_for_the_response(self) -> None:
+        with ScriptedServer(Wire.wait_for_end) as server:
+            self.expect_cancelled(Dial(parse_url(server.url()), timeout=60), lambda: server.accepted)
+
+    def test_while_waiting_for_the_body_of_a_refusal(self) -> None:
+        sent = threading.Event()
+
+        def script(wire: Wire) -> None:
+            wire.read_request()
+            wire.send(b"HTTP/1.1 503 X\r\nContent-Length: 9\r\n\r\n")
+            sent.set()
+            wire.wait_for_end()
+
+        with ScriptedServer(script) as server:
+            self.expect_cancelled(Dial(parse_url(server.url()), timeout=60), sent.is_set)
+
+    def test_in_the_tls_handshake(self) -> None:
+        with ScriptedServer(Wire.wait_for_end) as server:
+            url = server.url().replace("ws:", "wss:")
+            self.expect_cancelled(Dial(parse_url(url), timeout=60), lambda: server.accepted)
+
+    def test_in_name_resolution_and_a_late_result_is_thrown_away(self) -> None:
+        asked, release = threading.Event(), threading.Event()
+        self.addCleanup(release.set)
+
+        def resolve(*args: Any) -> list[Any]:
+            asked.set()
+            release.wait(SOON * 2)
+            return []
+
+        with mock.patch("socket.getaddrinfo", resolve):
+            self.expect_cancelled(Dial(parse_url("ws://slow.test/"), timeout=60), asked.is_set)
+
+    def test_in_the_tunnel_request(self) -> None:
+        with ScriptedServer(Wire.wait_for_end) as silent:
+            dial = Dial(parse_url("ws://a.test/"), proxy=parse_proxy(f"http://127.0.0.1:{silent.port}"), timeout=60)
+            self.expect_cancelled(dial, lambda: silent.accepted)
+
+    def test_before_it_has_begun(self) -> None:
+        with ScriptedServer(Wire.wait_for_end) as server:
+            dial = Dial(parse_url(server.url()), timeout=60)
+            dial.cancel()
+            with self.running(dial) as outcome:
+                pass
+        self.assertTrue(outcome[0].reason.by_us)
+
+    def test_after_it_has_ended(self) -> None:
+        with ScriptedServer(Wire.switch) as server:
+            dial = Dial(parse_url(server.url()))
+            dial.run().sock.close()
+            dial.cancel()
+
+
+class ProxyTest(DialTestCase):
+    def test_through_http_connect_with_a_name_that_only_the_proxy_knows(self) -> None:
+        with ScriptedServer(Wire.switch) as server:
+            with ConnectProxy(target=("127.0.0.1", server.port)) as proxy:
+                self.dial("ws://inside.test:81/", proxy=parse_proxy(f"http://us%20er:pw@127.0.0.1:{proxy.port}"))
+            assert isinstance(proxy, ConnectProxy)
+            self.assertEqual(proxy.asked, ["inside.test:81"])
+            self.assertIn("Proxy-Authorization: Basic dXMgZXI6cHc=", proxy.heads[0])
+
+    def test_credentials_for_the_proxy_do_not_reach_the_server(self) -> None:
+        seen: list[bytes] = []
+
+        def script(wire: Wire) -> None:
+            wire.switch()
+            seen.append(wire.request)
+
+        with ScriptedServer(script) as server, ConnectProxy() as proxy:
+            self.dial(server.url(), proxy=parse_proxy(f"http://user:pw@127.0.0.1:{proxy.port}"))
+        self.assertNotIn(b"proxy-", seen[0].lower())
+
+    def test_a_proxy_that_refuses(self) -> None:
+        for status, again in (("407 Proxy Authentication Required", False), ("502 Bad Gateway", True)):
+            with self.subTest(status), ConnectProxy(f"HTTP/1.1 {status}") as proxy:
+                error = self.fail_to_dial("ws://a.test/", proxy=parse_proxy(f"http://127.0.0.1:{proxy.port}"))
+                self.assertIn(f"the proxy answered {status[:3]}", str(error))
+                self.assertEqual(should_reconnect(error.reason), again)
+
+    def test_a_proxy_that_is_none(self) -> None:
+        def script(wire: Wire) -> None:
+            wire.read_request()
+            wire.send(b"SSH-2.0-nothing\r\n\r\n")
+
+        with ScriptedServer(script) as server:
+            error = self.fail_to_dial("ws://a.test/", proxy=parse_proxy(f"http://127.0.0.1:{server.port}"))
+        self.assertIn("did not answer as one", str(error))
+
+    def test_through_socks(self) -> None:
+        _require_socks()
+        with ScriptedServer(Wire.switch) as server:
+            for login, scheme in (("", "socks5"), ("user:pw@", "socks5"), ("", "socks5h")):
+                user, password = ("user", "pw") if login else (None, "")
+                target = ("127.0.0.1", server.port)
+                with self.subTest(login + scheme), Socks5Proxy(user, password, target=target) as proxy:
+                    host = "inside.test" if scheme == "socks5h" else "127.0.0.1"
+                    via = parse_proxy(f"{scheme}://{login}127.0.0.1:{proxy.port}")
+                    self.dial(f"ws://{host}:81/", proxy=via)
+                    self.assertEqual(proxy.asked, [f"{host}:81"])
+
+    def test_a_socks_proxy_that_refuses(self) -> None:
+        _require_socks()
+        with Socks5Proxy("user", "right") as proxy:
+            via = parse_proxy(f"socks5://user:wrong@127.0.0.1:{proxy.port}")
+            error = self.fail_to_dial("ws://127.0.0.1:81/", proxy=via)
+        self.assertNotIn("wrong", str(error))
+        via = parse_proxy(f"socks5://127.0.0.1:{free_port()}")
+        self.assertTrue(should_reconnect(self.fail_to_dial("ws://127.0.0.1:81/", proxy=via).reason))
+
+    def test_a_socks_proxy_without_the_package_for_it(self) -> None:
+        with mock.patch.dict("sys.modules", {"python_socks": None, "python_socks.sync": None}):
+            error = self.fail_to_dial("ws://a.test/", proxy=parse_proxy("socks5://127.0.0.1:9"))
+        self.assertIn("python-socks", str(error))
+        self.assertTrue(error.reason.permanent)
+
+    def test_cancelled_while_a_socks_proxy_is_silent_and_its_late_socket_is_closed(self) -> None:
+        _require_socks()
+        connected = threading.Event()
+
+        def script(wire: Wire) -> None:
+            connected.set()
+            wire.wait_for_end()
+
+        with ScriptedServer(script) as silent:
+            dial = Dial(parse_url("ws://a.test/"), proxy=parse_proxy(f"socks5://127.0.0.1:{silent.port}"), timeout=60)
+            with self.running(dial) as outcome:
+                self.assertTrue(connected.wait(SOON))
+                dial.cancel()
+        self.assertTrue(outcome[0].reason.by_us)
+
+
+class TlsFailureTest(DialTestCase):
+    def test_a_server_without_tls_is_a_tls_failure(self) -> None:
+        def script(wire: Wire) -> None:
+            wire.sock.recv(1)
+            wire.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        with ScriptedServer(script) as server:
+            error = self.fail_to_dial(server.url().replace("ws:", "wss:"), ssl_context=ssl.create_default_context())
+        self.assertIn("TLS failed", str(error))
+        self.assertTrue(should_reconnect(error.reason))
+
+
+def _require_socks() -> None:
+    try:
+        import python_socks  # noqa: F401
+    except ImportError:
+        raise unittest.SkipTest("the package python-socks is not installed") from None
+
+
+if __name__ == "__main__":
+    unittest.main()

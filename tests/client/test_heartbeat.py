@@ -1,0 +1,349 @@
+"""The heartbeat monitor, on a clock advanced by hand: when it asks, when it gives up, and what never stops it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from sync_ws.client.heartbeat import Heartbeat, HeartbeatMonitor
+from sync_ws.testing import LedgerTestCase, ManualClock, wait_until
+from sync_ws.timing import SYSTEM_CLOCK
+from tests.support.wire import join
+
+
+class Policy(LedgerTestCase):
+    def test_the_defaults_are_those_of_the_article(self) -> None:
+        self.assertEqual(Heartbeat(), Heartbeat(interval=30, timeout=3, kind="message"))
+
+    def test_what_cannot_be_meant_is_refused(self) -> None:
+        bad: list[dict[str, Any]] = [
+            {"interval": 0}, {"interval": -1}, {"interval": math.inf}, {"timeout": 0}, {"timeout": math.nan},
+            {"kind": "pong"}, {"kind": ""},
+        ]  # fmt: skip
+        for arguments in bad:
+            with self.subTest(arguments), self.assertRaises(ValueError):
+                Heartbeat(**arguments)
+        wrong: list[dict[str, Any]] = [{"interval": "30"}, {"timeout": None}]
+        for arguments in wrong:
+            with self.subTest(arguments), self.assertRaises(TypeError):
+                Heartbeat(**arguments)
+
+    def test_a_policy_is_frozen(self) -> None:
+        with self.assertRaises(dataclasses.FrozenInstanceError):
+            Heartbeat().interval = 1  # type: ignore[misc]
+
+
+class MonitorTestCase(LedgerTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = ManualClock()
+        self.sent: list[tuple[float, str]] = []
+        self.dead: list[tuple[float, str]] = []
+        self.bytes = 0
+        self.unread = False
+        self.on_send: Callable[[str], None] = lambda payload: None
+        self.on_dead: Callable[[], None] = lambda: None
+
+    def make(self, policy: Heartbeat = Heartbeat(30, 3)) -> HeartbeatMonitor:
+        begin = self.clock.monotonic()
+
+        def send(payload: str) -> None:
+            self.sent.append((self.clock.monotonic() - begin, payload))
+            self.on_send(payload)
+
+        def dead(text: str) -> None:
+            self.dead.append((self.clock.monotonic() - begin, text))
+            self.on_dead()
+
+        self.monitor = HeartbeatMonitor(
+            policy, self.clock, send=send, received=lambda: self.bytes, unread=lambda: self.unread, on_dead=dead
+        )
+        self.addCleanup(self.monitor.stop)
+        return self.monitor
+
+    def started(self, policy: Heartbeat = Heartbeat(30, 3)) -> HeartbeatMonitor:
+        monitor = self.make(policy)
+        monitor.start()
+        return monitor
+
+    def answer(self, payload: str) -> None:
+        """As if the peer sent it back at once."""
+        self.bytes += 10
+        self.monitor.answered(payload)
+
+    @property
+    def times(self) -> list[float]:
+        return [at for at, _ in self.sent]
+
+
+class Beating(MonitorTestCase):
+    def test_it_asks_at_every_interval_while_answers_come(self) -> None:
+        self.on_send = self.answer
+        self.started()
+        self.clock.advance(29.9)
+        self.assertEqual(self.sent, [])
+        self.clock.advance(90.2)
+        self.assertEqual((self.times, self.dead), ([30, 60, 90, 120], []))
+
+    def test_one_timer_is_armed_at_a_time(self) -> None:
+        self.on_send = self.answer
+        self.started()
+        for _ in range(40):
+            self.assertEqual(len(self.clock.pending), 1)
+            self.clock.advance(7)
+
+    def test_six_hours_without_a_gap_or_a_leak(self) -> None:
+        self.on_send = self.answer
+        self.started()
+        self.clock.advance(6 * 3600)
+        self.assertEqual((self.times, len(self.clock.pending)), ([30 * n for n in range(1, 721)], 1))
+
+    def test_no_answer_within_the_timeout_is_death_told_once(self) -> None:
+        monitor = self.started()
+        self.clock.advance(32.9)
+        self.assertEqual(self.dead, [])
+        self.clock.advance(1000)
+        [(at, text)] = self.dead
+        self.assertEqual((at, self.times), (33, [30]))
+        self.assertIn("3 s", text)
+        self.assertEqual(self.clock.pending, [])
+        monitor.revive()
+        self.assertEqual((self.clock.pending, monitor.lost), ([], False))
+
+    def test_any_byte_is_an_answer(self) -> None:
+        self.started()
+        self.clock.advance(31)
+        self.bytes += 1
+        self.clock.advance(60)
+        self.assertEqual((self.times, [at for at, _ in self.dead]), ([30, 60], [63]))
+
+    def test_bytes_before_the_question_are_none(self) -> None:
+        self.started()
+        self.clock.advance(29)
+        self.bytes += 1
+        self.clock.advance(5)
+        self.assertEqual(len(self.dead), 1)
+
+    def test_unread_bytes_are_proof_of_life(self) -> None:
+        self.unread = True
+        self.started()
+        self.clock.advance(600)
+        self.assertEqual((len(self.sent), self.dead), (20, []))
+        self.unread = False
+        self.clock.advance(33)
+        self.assertEqual(len(self.dead), 1)
+
+    def test_a_timeout_longer_than_the_interval(self) -> None:
+        self.on_send = self.answer
+        self.started(Heartbeat(interval=2, timeout=5))
+        self.clock.advance(20)
+        self.assertEqual((self.times, self.dead), ([2, 7, 12, 17], []))
+
+    def test_a_second_start_does_not_leave_two_timers_beating(self) -> None:
+        self.on_send = self.answer
+        monitor = self.started()
+        self.clock.advance(10)
+        monitor.start()
+        self.clock.advance(60)
+        self.assertEqual(self.times, [40, 70])
+
+
+class Payloads(MonitorTestCase):
+    def test_a_message_is_the_envelope_of_the_article_with_the_time(self) -> None:
+        self.on_send = self.answer
+        self.started()
+        self.clock.advance(60)
+        for _, payload in self.sent:
+            value = json.loads(payload)
+            self.assertEqual(value["ModeCode"], "heart_beat")
+            self.assertRegex(value["msg"], r"^\d{4}-\d\d-\d\dT")
+
+    def test_each_ping_has_a_payload_of_its_own_that_fits_a_control_frame(self) -> None:
+        self.on_send = self.answer
+        self.started(Heartbeat(30, 3, kind="ping"))
+        self.clock.advance(90)
+        payloads = [payload for _, payload in self.sent]
+        self.assertEqual(len(set(payloads)), 3)
+        self.assertTrue(all(len(payload.encode()) <= 125 for payload in payloads))
+
+    def test_the_round_trip_time_is_that_of_the_answer_to_the_last_one(self) -> None:
+        monitor = self.started(Heartbeat(30, 3, kind="ping"))
+        self.clock.advance(30)
+        self.assertIsNone(monitor.rtt)
+        self.clock.advance(0.25)
+        self.assertIsNone(monitor.answered("something else"))
+        self.assertAlmostEqual(monitor.answered(self.sent[-1][1]) or 0, 0.25)
+        self.assertIsNone(monitor.answered(self.sent[-1][1]))  # the same again
+        self.assertAlmostEqual(monitor.rtt or 0, 0.25)
+
+    def test_an_answer_to_an_older_one_has_no_round_trip_time(self) -> None:
+        self.unread = True
+        monitor = self.started(Heartbeat(30, 3, kind="ping"))
+        self.clock.advance(60)
+        (_, old), (_, new) = self.sent
+        self.assertIsNone(monitor.answered(old))
+        self.assertIsNotNone(monitor.answered(new))
+
+    def test_before_anything_was_sent_nothing_can_be_answered(self) -> None:
+        self.assertIsNone(self.started().answered(""))
+
+
+class Late(MonitorTestCase):
+    def test_after_the_process_was_stopped_the_peer_gets_a_fresh_timeout(self) -> None:
+        self.started()
+        self.clock.advance(31)
+        self.clock.suspend(60)  # SIGSTOP, a closed lid: the answer may be on its way still
+        self.assertEqual(self.dead, [])
+        self.clock.advance(2.9)
+        self.assertEqual(self.dead, [])
+        self.clock.advance(0.2)
+        self.assertEqual(len(self.dead), 1)
+
+    def test_an_answer_that_came_meanwhile_counts(self) -> None:
+        self.started()
+        self.clock.advance(31)
+        self.bytes += 1
+        self.clock.suspend(3600)
+        self.clock.advance(29)
+        self.assertEqual((len(self.sent), self.dead), (2, []))
+
+    def test_a_late_question_is_asked_once(self) -> None:
+        self.on_send = self.answer
+        self.started()
+        self.clock.suspend(3600)
+        self.assertEqual(len(self.sent), 1)
+        self.clock.advance(30)
+        self.assertEqual(len(self.sent), 2)
+
+
+class Lost(MonitorTestCase):
+    def test_a_start_without_a_thread_is_made_good_by_revive(self) -> None:
+        self.on_send = self.answer
+        monitor = self.make()
+        self.clock.fail_timers(1)
+        monitor.start()
+        self.assertTrue(monitor.lost)
+        self.clock.advance(10)
+        monitor.revive()
+        self.assertEqual((monitor.lost, self.clock.pending), (False, [20.0]))
+        self.clock.advance(50)
+        self.assertEqual(self.times, [30, 60])
+
+    def test_revive_of_what_is_overdue_asks_at_once(self) -> None:
+        self.on_send = self.answer
+        monitor = self.make()
+        self.clock.fail_timers(1)
+        monitor.start()
+        self.clock.advance(100)
+        monitor.revive()
+        self.clock.advance(0)
+        self.assertEqual(self.times, [100])
+
+    def test_revive_does_nothing_while_a_timer_is_armed(self) -> None:
+        monitor = self.started()
+        for _ in range(3):
+            monitor.revive()
+        self.assertEqual(self.clock.pending, [30.0])
+
+    def test_a_timer_lost_while_asking_is_armed_again_from_the_thread_that_is_there(self) -> None:
+        for failures in (1, 2):
+            with self.subTest(failures):
+                self.sent.clear()
+                self.started()
+                self.clock.advance(29)
+                self.clock.fail_timers(failures)
+                with self.assertLogs("sync_ws.client", "WARNING") as logs:
+                    self.clock.advance(2)
+                self.assertEqual((len(self.sent), len(logs.records), len(self.clock.pending)), (1, 1, 1))
+                self.clock.advance(3)
+                self.assertEqual(len(self.dead), 1)
+                self.dead.clear()
+
+    def test_stop_ends_the_wait_for_a_thread(self) -> None:
+        monitor = self.started()
+        self.clock.fail_timers(10**9)
+        advancing = threading.Thread(target=lambda: self.clock.advance(30))
+        with self.assertLogs("sync_ws.client", "WARNING"):
+            advancing.start()
+            wait_until(lambda: monitor.lost)
+            monitor.stop()
+            join(advancing)
+        self.assertFalse(monitor.lost)
+        self.clock.fail_timers(0)
+        monitor.revive()
+        self.assertEqual(self.clock.pending, [])
+
+
+class Stopping(MonitorTestCase):
+    def test_nothing_is_sent_or_reported_afterwards(self) -> None:
+        for before in (0, 29, 30, 31):
+            self.sent.clear()
+            monitor = self.started()
+            self.clock.advance(before)
+            count = len(self.sent)
+            monitor.stop()
+            monitor.stop()
+            monitor.revive()
+            self.assertEqual(self.clock.pending, [])
+            self.clock.advance(1000)
+            self.assertEqual((len(self.sent), self.dead), (count, []))
+
+    def test_before_the_start_it_is_harmless(self) -> None:
+        self.make().stop()
+
+    def test_during_a_send_it_returns_at_once_and_nothing_follows(self) -> None:
+        sending, go_on = threading.Event(), threading.Event()
+
+        def block(payload: str) -> None:
+            sending.set()
+            go_on.wait(5)
+
+        self.on_send = block
+        monitor = self.started()
+        advancing = threading.Thread(target=lambda: self.clock.advance(30))
+        advancing.start()
+        self.assertTrue(sending.wait(5))
+        stopping = threading.Thread(target=monitor.stop)
+        stopping.start()
+        join(stopping)
+        self.assertTrue(advancing.is_alive())
+        go_on.set()
+        join(advancing)
+        self.assertEqual(self.clock.pending, [])
+        self.clock.advance(1000)
+        self.assertEqual((len(self.sent), self.dead), (1, []))
+
+    def test_a_timer_that_runs_already_does_nothing_any_more(self) -> None:
+        monitor = self.started()
+        with monitor._lock:  # the timer's function waits for it, and stop() comes first
+            running = threading.Thread(target=lambda: monitor._fire(monitor._generation - 1))
+            running.start()
+        join(running)
+        stale = monitor._generation
+        monitor.stop()
+        monitor._fire(stale)
+        self.assertEqual((self.sent, self.dead, self.clock.pending), ([], [], []))
+
+    def test_from_within_the_report_of_death_or_a_send(self) -> None:
+        monitor = self.started()
+        self.on_dead = monitor.stop
+        self.clock.advance(100)
+        self.assertEqual(len(self.dead), 1)
+        monitor = self.started()
+        self.on_send = lambda payload: monitor.stop()
+        self.clock.advance(100)
+        self.assertEqual((len(self.dead), self.clock.pending), (1, []))
+
+    def test_on_the_system_clock_it_leaves_no_thread(self) -> None:
+        sent: list[str] = []
+        monitor = HeartbeatMonitor(
+            Heartbeat(0.01, 30), SYSTEM_CLOCK,
+            send=sent.append, received=lambda: 0, unread=lambda: True, on_dead=lambda text: self.fail(text),
+        )  # fmt: skip
+        monitor.start()
+        wait_until(lambda: sent)
+        monitor.stop()  # and the ledger looks for its timer

@@ -1,0 +1,262 @@
+"""The transports: bytes over a plain and over a TLS socket, blocking where told and never elsewhere."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import socket
+import ssl
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sync_ws.channel.channel import Channel
+from sync_ws.channel.limits import Limits
+from sync_ws.endings import Reason
+from sync_ws.errors import ConnectionClosed, SendTimeout
+from sync_ws.net.transport import DONTWAIT, PlainTransport, TlsTransport, Transport, poll_fd, transport_for
+from sync_ws.protocol.deflate import Deflate, Negotiation
+from sync_ws.testing import Certificates, LedgerTestCase, make_certificates, wait_until
+from tests.support.wire import join, make_channel
+
+MIB = 1 << 20
+
+
+class TransportTestCase(LedgerTestCase):
+    certificates: Certificates
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        folder = tempfile.mkdtemp()
+        cls.addClassCleanup(shutil.rmtree, folder)
+        cls.certificates = make_certificates(folder)
+
+    def sockets(self, tls: bool) -> tuple[socket.socket, socket.socket]:
+        """A connected pair over loopback; with TLS the first one is the server's."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            there = socket.create_connection(listener.getsockname())
+            here, _ = listener.accept()
+        if tls:
+            wrapped: list[socket.socket] = []
+            context = self.certificates.client_context()
+            plain = there
+            thread = threading.Thread(
+                target=lambda: wrapped.append(context.wrap_socket(plain, server_hostname="localhost"))
+            )
+            thread.start()
+            here = self.certificates.server_context().wrap_socket(here, server_side=True)
+            join(thread)
+            there = wrapped[0]
+        self.addCleanup(here.close)
+        self.addCleanup(there.close)
+        return here, there
+
+    def transports(self, tls: bool) -> tuple[Transport, Transport]:
+        here, there = self.sockets(tls)
+        return transport_for(here), transport_for(there)
+
+    def start(self, function: Callable[[], Any]) -> threading.Thread:
+        thread = threading.Thread(target=function)
+        thread.start()
+        self.addCleanup(join, thread)
+        return thread
+
+    def send_all(self, transport: Transport, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self.send_some(transport, view) :]
+            if view:
+                transport.wait_writable(5)
+
+    def send_some(self, transport: Transport, data: bytes | memoryview) -> int:
+        try:
+            return transport.send(data, DONTWAIT)
+        except BlockingIOError:
+            return 0
+
+
+class Plain(TransportTestCase):
+    def test_which_transport_a_socket_gets(self) -> None:
+        self.assertEqual([type(end) for end in self.transports(False)], [PlainTransport] * 2)
+        self.assertEqual([type(end) for end in self.transports(True)], [TlsTransport] * 2)
+
+    def test_a_message_does_not_wait_for_more(self) -> None:
+        for tls in (False, True):
+            here, _there = self.sockets(tls)
+            transport_for(here)
+            self.assertTrue(here.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    def test_a_socket_that_is_not_tcp_is_fine(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        transport = transport_for(ours)
+        theirs.sendall(b"x")
+        self.assertEqual(transport.recv(10), b"x")
+
+    def test_poll_of_a_closed_descriptor_returns_at_once(self) -> None:
+        self.assertTrue(poll_fd(-1, select.POLLIN, 60))
+
+
+class Each(TransportTestCase):
+    """Each test with plain sockets and with TLS."""
+
+    def test_bytes_arrive_as_they_were_sent(self) -> None:
+        for tls in (False, True):
+            here, there = self.transports(tls)
+            data = os.urandom(3 * MIB)
+            sender = self.start(lambda: self.send_all(there, data))  # noqa: B023
+            got = bytearray()
+            while len(got) < len(data):
+                if len(got) % 2:
+                    room = bytearray(50_000)
+                    size = here.recv_into(memoryview(room))
+                    got += room[:size]
+                else:
+                    got += here.recv(65_537)
+            join(sender)
+            self.assertEqual(got, data)
+
+    def test_nothing_there_is_none_and_the_end_is_empty(self) -> None:
+        for tls in (False, True):
+            here, there = self.transports(tls)
+            room = memoryview(bytearray(10))
+            wait_until(lambda: here.recv_nowait(10) is None)  # noqa: B023
+            self.assertIsNone(here.recv_into_nowait(room))
+            self.send_all(there, b"abcd")
+            self.assertTrue(here.wait_readable(5))
+            wait_until(lambda: here.recv_into_nowait(room[:2]) == 2)  # noqa: B023
+            self.assertEqual((bytes(room[:2]), here.recv_nowait(10)), (b"ab", b"cd"))
+            there.shutdown(socket.SHUT_WR)
+            self.assertTrue(here.wait_readable(5))
+            self.assertEqual((here.recv(10), here.recv_nowait(10), here.recv_into(room)), (b"", b"", 0))
+            self.assertEqual(here.recv_into_nowait(room), 0)
+
+    def test_a_reader_of_half_a_record_is_told_that_the_rest_waits(self) -> None:
+        for tls in (False, True):
+            here, there = self.transports(tls)
+            self.send_all(there, b"x" * 1000)
+            self.assertEqual(here.recv(10), b"x" * 10)
+            self.assertTrue(here.wait_readable(0))  # TLS has it decrypted: the descriptor itself has nothing any more
+            self.assertEqual(here.recv(2000), b"x" * 990)
+
+    def test_a_write_never_blocks_and_goes_on_when_the_peer_reads(self) -> None:
+        for tls in (False, True):
+            here, there = self.transports(tls)
+            data, sent = os.urandom(64 * 1024), 0
+            began = time.monotonic()
+            expected = bytearray()
+            while True:
+                size = self.send_some(here, data)
+                expected += data[:size]
+                sent += size
+                if not size:
+                    break
+            self.assertLess(time.monotonic() - began, 10)
+            self.assertFalse(here.wait_writable(0))
+            got = bytearray()
+            while len(got) < sent:
+                got += there.recv(MIB)
+            self.assertEqual(got, expected)
+            self.assertTrue(here.wait_writable(5))
+            self.send_all(here, data)  # after "want write" TLS insists on the same bytes again
+            while len(got) < sent + len(data):
+                got += there.recv(MIB)
+            self.assertEqual(got, expected + data)
+
+    def test_shutdown_wakes_a_blocked_reader_and_never_raises(self) -> None:
+        for tls in (False, True):
+            here, _there = self.transports(tls)
+            got: list[bytes] = []
+            reader = self.start(lambda: got.append(here.recv(10)))  # noqa: B023
+            here.shutdown()
+            join(reader)
+            self.assertEqual(got, [b""])
+            here.shutdown()
+            here.close()
+            here.shutdown()
+            self.assertEqual(here.fileno(), -1)
+            self.assertTrue(here.wait_readable(60))
+            self.assertTrue(here.wait_writable(60))
+            with self.assertRaises(OSError):
+                here.recv_nowait(1)
+            with self.assertRaises(OSError):
+                here.send(b"x", DONTWAIT)
+
+    def test_a_tls_peer_that_vanishes_without_goodbye_is_the_end_of_the_stream(self) -> None:
+        here, there = self.sockets(True)
+        transport = transport_for(here)
+        socket.socket.shutdown(there, socket.SHUT_WR)  # the TCP stream ends, and TLS has not said so
+        self.assertEqual(transport.recv(10), b"")
+
+
+class TlsChannels(TransportTestCase):
+    """Reading and writing at once over one TLS socket, which Python alone does not allow."""
+
+    def channels(self, deflate: bool = False, **limits: Any) -> tuple[Channel, Channel]:
+        made = []
+        for sock, client in zip(self.sockets(True), (False, True)):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+            channel, _ = make_channel(
+                sock, client=client, limits=Limits(**limits), deflate=Deflate(Negotiation()) if deflate else None
+            )
+            made.append(channel)
+
+        def clean() -> None:
+            for channel in made:
+                channel.abort(Reason("the test is over"))
+                channel.release()
+
+        self.addCleanup(clean)
+        return made[0], made[1]
+
+    def test_several_threads_send_both_ways_at_once(self) -> None:
+        for deflate in (False, True):
+            pair = self.channels(deflate)
+            count = 150
+            got: dict[Channel, list[Any]] = {channel: [] for channel in pair}
+
+            def send(channel: Channel, name: int, count: int = count) -> None:
+                for number in range(count):
+                    size = 100_000 if number % 50 == 7 else 200
+                    channel.send(b"%d %d " % (name, number) + bytes([name]) * size)
+
+            def read(channel: Channel, count: int = count, got: dict[Channel, list[Any]] = got) -> None:
+                for _ in range(4 * count):
+                    got[channel].append(channel.read(20))
+
+            threads = [self.start(lambda c=c: read(c)) for c in pair]  # type: ignore[misc]
+            threads += [self.start(lambda c=c, n=n: send(c, n)) for c in pair for n in range(4)]  # type: ignore[misc]
+            join(*threads, timeout=40)
+            for messages in got.values():
+                for name in range(4):
+                    parts = [message.split(b" ", 2) for message in messages if message[0] == ord(str(name))]
+                    self.assertEqual([int(number) for _, number, _ in parts], list(range(count)))
+                    self.assertTrue(all(set(rest) == {name} for _, _, rest in parts))
+
+    def test_the_write_deadline_over_tls(self) -> None:
+        server, _ = self.channels(send_timeout=0.2)
+        with self.assertRaises(SendTimeout):
+            server.send(os.urandom(16 * MIB))
+        with self.assertRaises(ConnectionClosed):
+            server.read(5)
+
+    def test_the_closing_handshake_over_tls(self) -> None:
+        for first in (0, 1):
+            pair = self.channels()
+            answering = self.start(
+                lambda pair=pair, first=first: self.assertRaises(  # type: ignore[misc]
+                    ConnectionClosed, pair[1 - first].read
+                )
+            )
+            pair[first].close(1001)
+            join(answering)
+            self.assertEqual([channel.closed_error().code for channel in pair], [1001, 1001])
+
+    def test_the_context_is_a_checking_one(self) -> None:
+        context = self.certificates.client_context()
+        self.assertEqual((context.verify_mode, context.check_hostname), (ssl.CERT_REQUIRED, True))

@@ -1,0 +1,1 @@
+"""Against other implementations, and what is wrong with the two packages underneath."""

@@ -1,0 +1,594 @@
+"""One connection on the server, over the wire: its face, its messages, its controls and its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import simple_websocket
+
+from sync_ws import Close, ConcurrentReceive, Connection, ConnectionClosed, MessageError, Server
+from sync_ws.testing import LedgerTestCase
+from tests.support.raw import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RawClient, frame
+from tests.support.server_case import ServerTestCase, wait_until
+
+HEART_BEAT = '{"ModeCode":"heart_beat","msg":"1700000000000"}'
+
+
+def deflated(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return (packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+class HandlerTestCase(ServerTestCase):
+    """`inside` runs a function in a handler and gives back what it returned or raised."""
+
+    def inside(
+        self,
+        function: Callable[[Connection], Any],
+        client: Callable[[RawClient], Any] = lambda client: None,
+        **options: Any,
+    ) -> Any:
+        results: list[Any] = []
+        done = threading.Event()
+
+        def handler(connection: Connection) -> None:
+            try:
+                results.append(function(connection))
+            except Exception as exc:
+                results.append(exc)
+            finally:
+                done.set()
+
+        server = self.serve(handler, **options)
+        peer = self.client(server)
+        client(peer)
+        self.assertTrue(done.wait(20), "the handler did not return")
+        peer.close()
+        return results[0]
+
+
+class FaceTest(HandlerTestCase):
+    def test_text_is_str_and_binary_is_bytes(self) -> None:
+        def client(peer: RawClient) -> None:
+            peer.send_text("grüße")
+            peer.send_frame(BINARY, b"\x00\xff")
+            peer.send_text("")
+
+        got = self.inside(lambda conn: [conn.recv(5), conn.recv(5), conn.recv(5)], client)
+        self.assertEqual(got, ["grüße", b"\x00\xff", ""])
+
+    def test_recv_with_a_timeout_raises_and_the_connection_goes_on(self) -> None:
+        def handler(connection: Connection) -> Any:
+            for timeout in (0, 0.01):
+                try:
+                    connection.recv(timeout)
+                except TimeoutError:
+                    continue
+                return "a message came from nowhere"
+            connection.send("ask")
+            return connection.recv(5)
+
+        def client(peer: RawClient) -> None:
+            self.assertEqual(peer.read_text(), "ask")
+            peer.send_text("answer")
+
+        self.assertEqual(self.inside(handler, client), "answer")
+
+    def test_a_second_reader_is_told_at_once(self) -> None:
+        def handler(connection: Connection) -> Any:
+            caught: list[BaseException] = []
+
+            def second() -> None:
+                try:
+                    wait_until(connection._receive_lock.locked)
+                    connection.recv(5)
+                except ConcurrentReceive as exc:
+                    caught.append(exc)
+                finally:
+                    connection.send("go")
+
+            thread = threading.Thread(target=second)
+            thread.start()
+            first = connection.recv(5)
+            thread.join()
+            return first, [type(exc) for exc in caught]
+
+        def client(peer: RawClient) -> None:
+            self.assertEqual(peer.read_text(), "go")
+            peer.send_text("mine")
+
+        self.assertEqual(self.inside(handler, client), ("mine", [ConcurrentReceive]))
+
+    def test_json_both_ways_and_bad_json_does_not_end_the_connection(self) -> None:
+        def handler(connection: Connection) -> Any:
+            first = connection.recv_json(5)
+            connection.send_json({"got": first})
+            problems = []
+            for _ in range(2):
+                try:
+                    connection.recv_json(5)
+                except MessageError as exc:
+                    problems.append(str(exc))
+            return first, problems, connection.recv_json(5)
+
+        def client(peer: RawClient) -> None:
+            peer.send_text('{"a": [1, null]}')
+            self.assertEqual(json.loads(peer.read_text()), {"got": {"a": [1, None]}})
+            peer.send_text("{nonsense")
+            peer.send_frame(BINARY, b"{}")
+            peer.send_text("3")
+
+        first, problems, last = self.inside(handler, client)
+        self.assertEqual((first, last), ({"a": [1, None]}, 3))
+        self.assertIn("expected JSON", problems[0])
+        self.assertIn("binary", problems[1])
+
+    def test_send_takes_text_and_bytes_and_nothing_else(self) -> None:
+        def handler(connection: Connection) -> Any:
+            for data in ("t", b"b", bytearray(b"ba"), memoryview(b"mv")):
+                connection.send(data)
+            wrong: list[Any] = [None, 1, ["x"], object()]
+            for bad in wrong:
+                try:
+                    connection.send(bad)
+                except TypeError:
+                    continue
+                return f"{bad!r} was sent"
+            return connection.connected
+
+        def client(peer: RawClient) -> None:
+            got = [peer.read_frame() for _ in range(4)]
+            self.assertEqual(
+                [(item.opcode, item.payload) for item in got],
+                [(TEXT, b"t"), (BINARY, b"b"), (BINARY, b"ba"), (BINARY, b"mv")],
+            )
+
+        self.assertIs(self.inside(handler, client), True)
+
+    def test_iteration_ends_with_the_connection(self) -> None:
+        def client(peer: RawClient) -> None:
+            peer.send_text("a")
+            peer.send_text("b")
+            peer.finish()
+
+        self.assertEqual(self.inside(list, client), ["a", "b"])
+
+    def test_after_the_end_send_and_recv_say_how_it_ended(self) -> None:
+        def handler(connection: Connection) -> Any:
+            list(connection)
+            ends = []
+            for use in (lambda: connection.send("x"), lambda: connection.recv(), lambda: connection.send_json(1)):
+                try:
+                    use()
+                except ConnectionClosed as exc:
+                    ends.append((exc.code, exc.received, exc.sent, exc.reason.by_us))
+            return ends, connection.connected
+
+        ends, connected = self.inside(handler, lambda peer: peer.send_close(4321, "enough"))
+        close = Close(4321, "enough")
+        self.assertEqual(ends, [(4321, close, close, False)] * 3)
+        self.assertFalse(connected)
+
+    def test_the_face_of_simple_websocket(self) -> None:
+        def handler(connection: Connection) -> Any:
+            self.assertIsInstance(connection, simple_websocket.Server)
+            nothing = connection.receive(timeout=0)
+            connection.send("go")
+            first = connection.receive(5)
+            try:
+                connection.receive(5)
+            except simple_websocket.ConnectionClosed as exc:
+                return nothing, first, int(exc.reason)
+            return "no end"
+
+        def client(peer: RawClient) -> None:
+            peer.read_text()
+            peer.send_text("one")
+            peer.send_close(1000)
+
+        self.assertEqual(self.inside(handler, client), (None, "one", 1000))
+
+    def test_a_batch_is_written_together_when_it_ends(self) -> None:
+        def handler(connection: Connection) -> Any:
+            with connection.batch():
+                connection.send("one")
+                connection.send("two")
+                during = connection.stats()["bytes_sent"]
+            return during, connection.stats()["bytes_sent"]
+
+        def client(peer: RawClient) -> None:
+            self.assertEqual([peer.read_text(), peer.read_text()], ["one", "two"])
+
+        during, after = self.inside(handler, client)
+        self.assertEqual(during - after, -10)
+
+    def test_a_batch_is_written_before_its_thread_waits(self) -> None:
+        def handler(connection: Connection) -> Any:
+            with connection.batch():
+                connection.send("question")
+                return connection.recv(5)
+
+        def client(peer: RawClient) -> None:
+            self.assertEqual(peer.read_text(), "question")
+            peer.send_text("answer")
+
+        self.assertEqual(self.inside(handler, client), "answer")
+
+    def test_stats_and_repr(self) -> None:
+        def handler(connection: Connection) -> Any:
+            connection.recv(5)
+            connection.send("four")
+            return connection.stats(), repr(connection), connection.request.path
+
+        stats, text, path = self.inside(handler, lambda peer: peer.send_text("hello"))
+        self.assertEqual((stats["messages_received"], stats["messages_sent"], stats["name"]), (1, 1, None))
+        self.assertEqual((stats["bytes_received"], stats["bytes_sent"]), (11, 6))
+        self.assertEqual((stats["queued_messages"], stats["queued_bytes"]), (0, 0))
+        self.assertRegex(text, r"^<Connection None from 127\.0\.0\.1:\d+, open>$")
+        self.assertEqual(path, "/ws/")
+
+
+class CloseTest(HandlerTestCase):
+    def test_a_handler_that_returns_closes_with_1000(self) -> None:
+        server = self.serve(lambda connection: None)
+        client = self.raw(server).upgrade()
+        self.assertEqual(client.read_close(), (1000, ""))
+        client.send_close(1000)
+        self.assertEqual(client.read_to_end(), b"")
+
+    def test_close_sends_its_code_and_reason_and_is_idempotent(self) -> None:
+        def handler(connection: Connection) -> Any:
+            connection.close(4000, "grüße")
+            connection.close(4001, "again")
+            try:
+                connection.send("after")
+            except ConnectionClosed as exc:
+                return exc.sent, exc.received
+            return "a message went out after Close"
+
+        def client(peer: RawClient) -> None:
+            self.assertEqual(peer.read_close(), (4000, "grüße"))
+            peer.send_close(4000)
+            self.assertEqual(peer.read_to_end(), b"")
+
+        self.assertEqual(self.inside(handler, client), (Close(4000, "grüße"), Close(4000, "")))
+
+    def test_codes_that_must_not_be_sent_are_a_mistake(self) -> None:
+        def handler(connection: Connection) -> Any:
+            for code, reason in (
+                (999, ""),
+                (1004, ""),
+                (1005, ""),
+                (1006, ""),
+                (1015, ""),
+                (2999, ""),
+                (5000, ""),
+                (1000, "ü" * 62),
+            ):
+                try:
+                    connection.close(code, reason)
+                except ValueError:
+                    continue
+                return f"{code} was sent"
+            return connection.connected
+
+        self.assertIs(self.inside(handler), True)
+
+    def test_close_gives_up_on_a_peer_that_does_not_answer(self) -> None:
+        def handler(connection: Connection) -> Any:
+            started = time.monotonic()
+            connection.close(timeout=0.05)
+            return time.monotonic() - started, connection.close_reason.code
+
+        seconds, code = self.inside(handler)
+        self.assertLess(seconds, 5)
+        self.assertEqual(code, 1006)
+
+    def test_close_from_another_thread_wakes_recv(self) -> None:
+        def handler(connection: Connection) -> Any:
+            closer = threading.Thread(target=connection.close, args=(4000,))
+            closer.start()
+            try:
+                connection.recv(10)
+            except ConnectionClosed as exc:
+                return exc.sent
+            finally:
+                closer.join()
+
+        def client(peer: RawClient) -> None:
+            self.assertEqual(peer.read_close()[0], 4000)
+            peer.send_close(4000)
+
+        self.assertEqual(self.inside(handler, client), Close(4000, ""))
+
+    def test_messages_that_cross_our_close_are_not_mistaken_for_the_answer(self) -> None:
+        def handler(connection: Connection) -> Any:
+            connection.close(4000)
+            return connection.close_reason.code
+
+        def client(peer: RawClient) -> None:
+            self.assertEqual(peer.read_close()[0], 4000)
+            for _ in range(40):
+                peer.send_text("crossing")
+            peer.send_close(4000)
+
+        self.assertEqual(self.inside(handler, client), 4000)
+
+    def test_the_peers_close_is_answered_with_its_own_code(self) -> None:
+        server = self.serve()
+        for code in (1000, 1001, 1011, 3000, 4999):
+            self.assertEqual(self.client(server).finish(code)[0], code)
+
+    def test_an_empty_close_is_answered_with_an_empty_one(self) -> None:
+        client = self.client(self.serve())
+        client.send_frame(CLOSE)
+        self.assertEqual(client.read_frame().payload, b"")
+        self.assertEqual(client.read_to_end(), b"")
+
+    def test_a_stream_that_ends_without_a_close_is_1006(self) -> None:
+        for end in (RawClient.close, RawClient.vanish):
+            server, events = self.serve_events()
+            end(self.client(server))
+            ((_, reason),) = events.wait("close")
+            self.assertEqual((reason.code, reason.by_us), (1006, False))
+
+    def test_a_stream_that_ends_in_mid_frame_delivers_nothing_of_it(self) -> None:
+        server, events = self.serve_events()
+        client = self.client(server)
+        client.send(frame(TEXT, b"complete") + frame(TEXT, b"cut short")[:-3])
+        client.close()
+        ((_, reason),) = events.wait("close")
+        self.assertEqual(reason.code, 1006)
+        self.assertEqual([args[1] for args in events.of("message")], ["complete"])
+
+    def test_no_message_is_taken_after_the_peers_close(self) -> None:
+        server, events = self.serve_events()
+        client = self.client(server)
+        client.send(frame(TEXT, b"a") + frame(CLOSE, struct.pack("!H", 1000)) + frame(TEXT, b"revived"))
+        events.wait("close")
+        self.assertEqual([args[1] for args in events.of("message")], ["a"])
+
+
+class WireTest(ServerTestCase):
+    """RFC 6455: what breaks it, and what only looks as if."""
+
+    def close_after(self, data: bytes, **options: Any) -> tuple[int, str]:
+        client = self.client(self.serve(**options))
+        client.send(data)
+        got = client.read_frame()
+        while got.opcode != CLOSE:
+            got = client.read_frame()
+        self.assertEqual(client.read_to_end(), b"", "nothing may follow a Close frame")
+        client.close()
+        return got.close
+
+    def test_what_breaks_the_protocol_is_1002(self) -> None:
+        for what, data in (
+            ("unmasked", frame(TEXT, b"hello", masked=False)),
+            ("unmasked and empty", frame(TEXT, b"", masked=False)),
+            ("unmasked control", frame(PING, b"x", masked=False)),
+            *((f"reserved bit {rsv:#x}", frame(TEXT, b"x", rsv=rsv)) for rsv in (0x40, 0x20, 0x10, 0x70)),
+            *((f"opcode {opcode:#x}", frame(opcode, b"x")) for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)),
+            ("long Ping", frame(PING, b"x" * 126)),
+            ("long Close", frame(CLOSE, struct.pack("!H", 1000) + b"x" * 124)),
+            ("fragmented Ping", frame(PING, b"x", fin=False)),
+            ("fragmented Close", frame(CLOSE, b"", fin=False)),
+            ("length of 5 in two bytes", b"\x81\xfe\x00\x05" + b"\0" * 9),
+            ("length of 125 in eight bytes", b"\x82\xff" + struct.pack("!Q", 125) + b"\0" * 129),
+            ("length of 65535 in eight bytes", b"\x82\xff" + struct.pack("!Q", 65535) + b"\0" * 20),
+            ("highest bit of the length", b"\x82\xff" + struct.pack("!Q", 1 << 63) + b"\0" * 4),
+            ("nothing to continue", frame(CONTINUATION, b"x")),
+            ("a message inside a message", frame(TEXT, b"a", fin=False) + frame(TEXT, b"b")),
+            ("Close with one byte", frame(CLOSE, b"x")),
+            *((f"close code {code}", frame(CLOSE, struct.pack("!H", code))) for code in (0, 999, 1004, 1005, 1006, 1015,
+                                                                                        1016, 2999, 5000, 65535)),
+        ):  # fmt: skip
+            with self.subTest(what):
+                self.assertEqual(self.close_after(data)[0], 1002)
+        self.assertEqual(self.log.tracebacks, [])
+
+    def test_bad_utf_8_is_1007_also_split_over_frames(self) -> None:
+        for what, data in (
+            ("in one frame", frame(TEXT, b"\xc3\x28")),
+            ("surrogate", frame(TEXT, b"\xed\xa0\x80")),
+            ("overlong", frame(TEXT, b"\xc0\xaf")),
+            ("beyond Unicode", frame(TEXT, b"\xf4\x90\x80\x80")),
+            ("cut off", frame(TEXT, b"\xe2\x82")),
+            ("in a fragment", frame(TEXT, b"ok\xff", fin=False)),
+            ("across fragments", frame(TEXT, b"\xe2", fin=False) + frame(CONTINUATION, b"\x28\xa1")),
+            ("cut off at the last fragment", frame(TEXT, b"\xe2", fin=False) + frame(CONTINUATION, b"\x82")),
+            ("in a close reason", frame(CLOSE, struct.pack("!H", 1000) + b"\xff")),
+            ("long", frame(TEXT, b"a" * 70_000 + b"\xff")),
+        ):
+            with self.subTest(what):
+                self.assertEqual(self.close_after(data)[0], 1007)
+
+    def test_utf_8_cut_between_frames_is_put_together(self) -> None:
+        client = self.client(self.serve())
+        for byte in range(1, 4):
+            text = "€𝄞".encode()
+            client.send(frame(TEXT, text[:byte], fin=False) + frame(CONTINUATION, text[byte:]))
+            self.assertEqual(client.read_text(), "€𝄞")
+
+    def test_announced_lengths_beyond_the_limit_are_refused_from_the_header(self) -> None:
+        for length in ((1 << 63) - 1, 1 << 40, (1 << 20) + 1):
+            with self.subTest(length=length):
+                header = b"\x82\xff" + struct.pack("!Q", length)
+                self.assertEqual(self.close_after(header)[0], 1009)
+        self.assertEqual(self.close_after(b"\x81\xfe\x04\x01" + b"key!", max_message=1024)[0], 1009)
+
+    def test_many_small_frames_above_the_limit_are_1009(self) -> None:
+        data = frame(BINARY, b"x" * 400, fin=False) + frame(CONTINUATION, b"x" * 400, fin=False) * 2
+        self.assertEqual(self.close_after(data, max_message=1024)[0], 1009)
+
+    def test_a_message_of_exactly_the_limit_passes(self) -> None:
+        client = self.client(self.serve(max_message=1024))
+        client.send_frame(BINARY, b"x" * 1024)
+        self.assertEqual(client.read_frame().payload, b"x" * 1024)
+        client.send(frame(BINARY, b"y" * 1000, fin=False) + frame(CONTINUATION, b"y" * 24))
+        self.assertEqual(client.read_frame().payload, b"y" * 1024)
+
+    def test_endless_fragments_end_at_the_limit_in_linear_time(self) -> None:
+        for payload in (b"", b"x"):
+            started = time.process_time()
+            data = frame(TEXT, b"", fin=False) + frame(CONTINUATION, payload, fin=False) * 5000
+            self.assertEqual(self.close_after(data)[0], 1009)
+            self.assertLess(time.process_time() - started, 5)
+
+    def test_fragments_up_to_the_limit_pass_with_controls_between(self) -> None:
+        client = self.client(self.serve(max_fragments=4))
+        client.send(
+            frame(TEXT, b"a", fin=False)
+            + frame(PING, b"p1")
+            + frame(CONTINUATION, b"", fin=False)
+            + frame(CONTINUATION, b"b", fin=False)
+            + frame(PONG, b"unasked")
+            + frame(CONTINUATION, b"c")
+        )
+        self.assertEqual(client.read_frame().payload, b"p1")
+        self.assertEqual(client.read_text(), "abc")
+
+    def test_pings_are_answered_with_their_payload(self) -> None:
+        client = self.client(self.serve())
+        for payload in (b"", b"x", bytes(range(125))):
+            client.send_frame(PING, payload)
+            got = client.read_frame()
+            self.assertEqual((got.opcode, got.payload), (PONG, payload))
+
+
+class CompressionTest(ServerTestCase):
+    OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
+
+    def test_compressed_messages_both_ways(self) -> None:
+        client = self.client(self.serve(compression=True), None, self.OFFER)
+        text = "compress me " * 100
+        client.send_frame(TEXT, deflated(text.encode()), rsv=0x40)
+        got = client.read_frame()
+        self.assertEqual(got.first, 0xC1)
+        self.assertLess(len(got.payload), 200)
+        self.assertEqual(zlib.decompressobj(-15).decompress(got.payload + b"\0\0\xff\xff").decode(), text)
+        client.send_text("as it is")
+        self.assertEqual(client.read_text(), "as it is")
+
+    def test_a_compressed_message_may_be_fragmented(self) -> None:
+        client = self.client(self.serve(compression=True), None, self.OFFER)
+        data = deflated(b"fragmented")
+        client.send(frame(TEXT, data[:3], fin=False, rsv=0x40) + frame(PING) + frame(CONTINUATION, data[3:]))
+        self.assertEqual(client.read_frame().opcode, PONG)
+        self.assertEqual(client.read_text(), "fragmented")
+
+    def test_what_is_no_deflate_is_1007_and_a_reserved_bit_on_a_continuation_1002(self) -> None:
+        for data, code in (
+            (frame(TEXT, b"\xff\xff\xff", rsv=0x40), 1007),
+            (frame(TEXT, deflated(b"\xff\xfe"), rsv=0x40), 1007),
+            (frame(TEXT, deflated(b"x"), fin=False, rsv=0x40) + frame(CONTINUATION, b"", rsv=0x40), 1002),
+            (frame(PING, deflated(b"x"), rsv=0x40), 1002),
+        ):
+            client = self.client(self.serve(compression=True), None, self.OFFER)
+            client.send(data)
+            self.assertEqual(client.read_close()[0], code)
+
+    def test_a_deflate_bomb_is_1009_and_memory_stays_flat(self) -> None:
+        mebibyte = zlib.compressobj(9, wbits=-15)
+        piece = mebibyte.compress(b"\0" * (1 << 20)) + mebibyte.flush(zlib.Z_FULL_FLUSH)  # repeats as it is
+        bomb = piece * 256
+        self.assertLess(len(bomb), 300_000)
+        client = self.client(self.serve(compression=True), None, self.OFFER)
+        data = frame(BINARY, bomb, rsv=0x40)
+        client.send(frame(BINARY, bomb))  # what a message of its size takes is not the question
+        client.read_frame()
+        before = resident()
+        client.send(data)
+        self.assertEqual(client.read_close()[0], 1009)
+        self.assertLess(resident(peak=True) - before, 8 << 20)
+
+
+def resident(peak: bool = False) -> int:
+    """Bytes of memory this process has now, and begins a new peak; or the highest since then. 0 where unknown."""
+    if not os.path.exists("/proc/self/clear_refs"):
+        return 0
+    if not peak:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    with open("/proc/self/status") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    return int(fields["VmHWM" if peak else "VmRSS"].split()[0]) * 1024
+
+
+class HeartBeatTest(ServerTestCase):
+    def test_heart_beats_are_sent_back_unchanged_before_any_handler(self) -> None:
+        server, events = self.serve_events()
+        client = self.client(server)
+        for text in (HEART_BEAT, '{ "msg": {"deep": [1, 2]}, "ModeCode" : "heart_beat" }'):
+            client.send_text(text)
+            self.assertEqual(client.read_text(), text)
+        events.wait("heartbeat", 2)
+        self.assertEqual(events.of("heartbeat")[0][1], HEART_BEAT)
+        self.assertEqual(events.of("message"), [])
+
+    def test_a_binary_heart_beat_comes_back_as_binary(self) -> None:
+        client = self.client(self.serve())
+        client.send_frame(BINARY, HEART_BEAT.encode())
+        got = client.read_frame()
+        self.assertEqual((got.opcode, got.payload), (BINARY, HEART_BEAT.encode()))
+
+    def test_what_only_mentions_a_heart_beat_is_a_message(self) -> None:
+        server, events = self.serve_events()
+        client = self.client(server)
+        texts = ['{"ModeCode":"message","msg":"heart_beat"}', '["heart_beat"]', '"heart_beat"', '{"heart_beat"', "beat"]
+        for text in texts:
+            client.send_text(text)
+        events.wait("message", len(texts))
+        self.assertEqual([args[1] for args in events.of("message")], texts)
+
+    def test_heart_beats_and_pings_are_answered_while_the_handler_is_busy(self) -> None:
+        released = self.gate()
+        server = self.serve(lambda connection: released.wait(20))
+        client = self.client(server)
+        for number in range(3):
+            client.send_text(HEART_BEAT)
+            client.send_frame(PING, b"%d" % number)
+            got = {client.read_frame().payload, client.read_frame().payload}
+            self.assertEqual(got, {HEART_BEAT.encode(), b"%d" % number})
+        self.assertFalse(released.is_set())
+
+    def test_messages_for_a_busy_handler_wait_within_a_bound_and_come_in_order(self) -> None:
+        released, got = self.gate(), list[Any]()
+
+        def handler(connection: Connection) -> None:
+            released.wait(20)
+            got.extend(connection)
+
+        server = self.serve(handler)
+        client = self.client(server)
+        (connection,) = server.connections
+        for number in range(60):
+            client.send_text(str(number))
+        wait_until(lambda: len(connection.channel.receiver._inbox) >= 16)
+        client.send_text(HEART_BEAT)
+        self.assertLessEqual(len(connection.channel.receiver._inbox), 17)
+        released.set()
+        self.assertEqual(client.read_text(), HEART_BEAT)
+        client.finish()
+        wait_until(lambda: len(got) == 60)
+        self.assertEqual(got, [str(number) for number in range(60)])
+
+
+class LimitsTest(LedgerTestCase):
+    def test_options_out_of_bounds_are_mistakes(self) -> None:
+        def refused(**options: Any) -> None:
+            with self.subTest(options=options), self.assertRaises(ValueError):
+                Server(**options)
+
+        for name in ("handshake_timeout", "send_timeout", "close_timeout", "ping_interval", "ping_timeout"):
+            for value in (0, -1, float("nan"), float("inf")):
+                refused(**{name: value})
+        for name in ("max_message", "max_fragments", "max_connections"):
+            refused(**{name: 0})

@@ -1,0 +1,516 @@
+"""The opening handshake over the wire: what gets in, and the HTTP answer to what does not."""
+
+from __future__ import annotations
+
+import hmac
+import socket
+import time
+import unittest
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+from sync_ws import Headers, Refusal, Request, Server, bearer_token
+from sync_ws.server.request import MAX_HEADERS
+from sync_ws.server.upgrade import check_name
+from tests.support.raw import KEY, PONG, RawClient, Response, frame, handshake, read_response
+from tests.support.server_case import ServerTestCase, wait_until
+
+QUICK = 2.0  # seconds; what must not depend on the input's size takes milliseconds
+
+
+def noting(asked: list[Request]) -> Callable[[Request], bool]:
+    """An authenticate hook that lets everyone in and notes whom."""
+
+    def authenticate(request: Request) -> bool:
+        asked.append(request)
+        return True
+
+    return authenticate
+
+
+class RefusalTestCase(ServerTestCase):
+    def ask(self, server: Server, data: bytes) -> Response:
+        """The answer to a request, which ends its connection."""
+        with RawClient(server.port) as client:
+            answer = client.request(data)
+            self.assertEqual(client.read_to_end(), b"", "nothing may follow a refusal")
+            return answer
+
+    def assert_refused(self, answer: Response, status: int, says: str = "expected ") -> None:
+        self.assertEqual(answer.status, status, answer.body)
+        self.assertIn(says, answer.line)
+        self.assertEqual(answer.headers["content-type"], "text/plain; charset=utf-8")
+        self.assertEqual(answer.headers["connection"], "close")
+        self.assertEqual(answer.headers["server"], "sync_ws")
+
+    def assert_unharmed(self, server: Server) -> None:
+        """No traceback, no registry entry, no thread held; and a good client gets in."""
+        self.assertEqual(self.log.tracebacks, [])
+        wait_until(lambda: server.stats()["threads"] == 0, message="a thread is held")
+        self.assertEqual(server.connections, frozenset())
+        with RawClient(server.port) as client:
+            client.upgrade().send_text("hello")
+            self.assertEqual(client.read_text(), "hello")
+
+
+class RefusalTest(RefusalTestCase):
+    def test_each_refusal_is_a_proper_answer_with_one_plain_line(self) -> None:
+        server = self.serve(require_name=True)
+        good = "/ws/?name=a"
+        cases: list[tuple[bytes, int, str]] = [
+            (handshake("/x/ws/y?name=a"), 404, "/ws/"),
+            (handshake("/ws?name=a"), 404, "/ws/"),
+            (handshake("/ws/../ws/?name=a"), 404, "/ws/"),
+            (handshake("/WS/?name=a"), 404, "/ws/"),
+            (handshake("/%77s/?name=a"), 404, "/ws/"),
+            (handshake(good, method="POST"), 405, "method GET"),
+            (handshake(good, method="HEAD"), 405, ""),
+            (handshake(good, version="HTTP/1.0"), 400, "HTTP/1.1"),
+            (handshake(good, drop=["Upgrade"]), 426, "Upgrade: websocket"),
+            (handshake(good, drop=["Connection"]), 426, "Upgrade: websocket"),
+            (handshake(good, drop=["Connection"], lines=["Connection: keep-alive"]), 426, "Upgrade: websocket"),
+            (handshake(good, drop=["Sec-WebSocket-Version"]), 426, "Sec-WebSocket-Version: 13"),
+            (handshake(good, drop=["Sec-WebSocket-Version"], lines=["Sec-WebSocket-Version: 8"]), 426, "13"),
+            (handshake(good, lines=["Sec-WebSocket-Version: 13"]), 426, "13"),
+            (handshake(good, drop=["Sec-WebSocket-Key"]), 400, "Sec-WebSocket-Key"),
+            (handshake(good, lines=[f"Sec-WebSocket-Key: {KEY}"]), 400, "Sec-WebSocket-Key"),
+            (handshake(good, drop=["Host"]), 400, "Host"),
+            (handshake(good, lines=["Host: other"]), 400, "Host"),
+            (handshake("/ws/"), 400, "?name="),
+            (handshake("/ws/?name="), 400, "printable"),
+            (handshake("/ws/?name=a&name=b"), 400, "one name"),
+            (handshake(good, lines=["Content-Length: 3"]), 400, "body"),
+            (handshake("/ws/?name=" + "a" * 9000), 414, "8192"),
+            (handshake(good, lines=[f"X-{number}: y" for number in range(MAX_HEADERS)]), 431, "64 headers"),
+            (handshake(good, lines=["X: " + "y" * 40_000]), 431, "32768"),
+        ]
+        for request, status, says in cases:
+            with self.subTest(request=request[:70]):
+                if request.startswith(b"HEAD"):
+                    with RawClient(server.port) as client:
+                        client.send(request)
+                        self.assertTrue(client.read_to_end().startswith(b"HTTP/1.1 405 "))
+                    continue
+                answer = self.ask(server, request)
+                self.assert_refused(answer, status, says)
+                if status == 426:
+                    self.assertEqual(answer.headers["sec-websocket-version"], "13")
+                if status == 405:
+                    self.assertEqual(answer.headers["allow"], "GET")
+        self.assertEqual(server.connections, frozenset())
+        self.assertEqual(self.log.tracebacks, [])
+
+    def test_a_key_of_any_other_form_is_refused(self) -> None:
+        server = self.serve()
+        for key in ("", "short", "A" * 24, KEY + "=", KEY[:-1] + "!", "dGhlIHNhbXBsZSBub25jZQ", f"{KEY}, {KEY}"):
+            with self.subTest(key=key):
+                request = handshake(drop=["Sec-WebSocket-Key"], lines=[f"Sec-WebSocket-Key: {key}"])
+                self.assert_refused(self.ask(server, request), 400, "Sec-WebSocket-Key")
+        self.assert_unharmed(server)
+
+    def test_malformed_requests_are_400_and_lose_no_header(self) -> None:
+        server = self.serve()
+        good = handshake()[:-2]
+        for request in (
+            good + b"colonless\r\nOrigin: http://evil\r\n\r\n",
+            good + b"Origin : http://evil\r\n\r\n",
+            good + b" folded\r\n\r\n",
+            good + b"X: bare\rCR\r\n\r\n",
+            good + b"Host: second\r\n\r\n",
+            b"GET /ws/\r\n\r\n",
+            b"\r\n\r\n",
+            b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03\r\n\r\n",
+            handshake(version="HTTP/1.0"),
+            handshake("http://localhost/ws/"),
+        ):
+            with self.subTest(request=request[-60:]):
+                self.assert_refused(self.ask(server, request), 400)
+        self.assert_unharmed(server)
+
+    def test_bytes_behind_a_refused_request_are_never_parsed_as_another(self) -> None:
+        server = self.serve()
+        smuggled = handshake(method="POST", lines=["Content-Length: 200"]) + handshake("/ws/?name=smuggled")
+        self.assert_refused(self.ask(server, smuggled), 400, "body")
+        self.assert_refused(self.ask(server, handshake("/nowhere") + handshake("/ws/?name=smuggled")), 404)
+        self.assert_unharmed(server)
+        self.assertEqual(server.stats()["opened"], 1)
+
+    def test_ten_megabytes_of_headers_are_cut_short(self) -> None:
+        server = self.serve()
+        with RawClient(server.port) as client:
+            client.send(handshake()[:-2])
+            line = b"X-Filler: " + b"y" * 1000 + b"\r\n"
+            sent = 0
+            try:
+                while sent < 10_000:
+                    client.send(line)
+                    sent += 1
+            except OSError:
+                pass
+            self.assertLess(sent, 10_000, "all of it was taken")
+        wait_until(lambda: server.stats()["threads"] == 0, message="the thread is held")
+        self.assert_unharmed(server)
+
+    def test_two_thousand_headers_and_a_long_line_are_refused(self) -> None:
+        server = self.serve()
+        many = handshake(lines=[f"X-{number}: {number}" for number in range(2000)])
+        self.assert_refused(self.ask(server, many), 431)
+        self.assert_refused(self.ask(server, handshake("/ws/?" + "a" * 70_000)), 414)
+        self.assert_unharmed(server)
+
+    def test_silence_is_answered_with_408_at_the_deadline(self) -> None:
+        server = self.serve(handshake_timeout=0.1)
+        with RawClient(server.port) as client:
+            client.send(b"GET /ws/ HTT")
+            self.assert_refused(read_response(client.sock), 408)
+            self.assertEqual(client.read_to_end(), b"")
+
+    def test_a_handshake_dribbled_byte_by_byte_has_one_deadline(self) -> None:
+        server = self.serve(handshake_timeout=0.3)
+        with RawClient(server.port) as client:
+            client.sock.settimeout(0.02)
+            endless = handshake()[:-2] + b"X: " + b"y" * 100_000
+            for at in range(len(endless)):
+                client.send(endless[at : at + 1])
+                try:
+                    got = client.sock.recv(100)
+                except TimeoutError:
+                    continue
+                self.assertTrue(got.startswith(b"HTTP/1.1 408 "), got)
+                break
+            else:
+                self.fail("the dribble was never cut")
+
+    def test_a_full_server_says_503_and_when_to_come_back(self) -> None:
+        server = self.serve(max_connections=2)
+        first, _ = self.client(server), self.client(server)
+        answer = self.ask(server, handshake())
+        self.assert_refused(answer, 503, "try again later")
+        self.assertGreater(int(answer.headers["retry-after"]), 0)
+        first.finish()
+        wait_until(lambda: len(server.connections) == 1)
+        self.client(server)
+
+    def test_a_full_server_stays_within_its_bound_when_many_come_at_once(self) -> None:
+        server = self.serve(max_connections=5)
+        clients = [self.raw(server) for _ in range(9)]
+        for client in clients:
+            client.send(handshake())
+        statuses = sorted(read_response(client.sock).status for client in clients)
+        self.assertEqual(statuses, [101] * 5 + [503] * 4)
+        wait_until(lambda: len(server.connections) == 5)
+        self.assertEqual(server.stats()["opened"], 5)
+
+    def test_beyond_twice_its_connections_a_server_answers_without_a_thread(self) -> None:
+        server = self.serve(max_connections=1)
+        silent = [self.raw(server), self.raw(server)]
+        wait_until(lambda: server.stats()["threads"] == 2)
+        answer = self.ask(server, b"")
+        self.assertEqual((answer.status, answer.line), (503, "the server is full, try again later"))
+        self.assertGreater(int(answer.headers["retry-after"]), 0)
+        for client in silent:
+            client.close()
+        wait_until(lambda: server.stats()["threads"] == 0)
+
+
+class OriginTest(RefusalTestCase):
+    def status(self, server: Server, *origins: str) -> int:
+        with RawClient(server.port) as client:
+            return client.request(handshake(lines=[f"Origin: {origin}" for origin in origins], host="good:80")).status
+
+    def test_foreign_origins_are_refused_before_anything_is_registered(self) -> None:
+        asked: list[Request] = []
+        server = self.serve(authenticate=noting(asked))
+        for origin in (
+            "http://evil", "null", "http://good.evil:80", "http://good:81", "http://goo:80", "file://", "good:80", "",
+            "http://good:80/", "http://good:80@evil", "javascript:good:80", "http://evil?good:80",
+        ):  # fmt: skip
+            with self.subTest(origin=origin):
+                self.assertEqual(self.status(server, origin), 403)
+        self.assertEqual(self.status(server, "http://good:80", "http://good:80"), 403)
+        self.assertEqual(self.status(server, "http://good:80", "http://evil"), 403)
+        self.assertEqual(asked, [])
+        self.assertEqual(server.stats()["opened"], 0)
+
+    def test_the_same_origin_and_no_origin_pass(self) -> None:
+        server = self.serve()
+        self.assertEqual(self.status(server), 101)
+        self.assertEqual(self.status(server, "http://good:80"), 101)
+        self.assertEqual(self.status(server, "https://GOOD:80"), 101)
+
+    def test_a_list_of_origins_is_matched_exactly(self) -> None:
+        server = self.serve(origins=["https://app.example"])
+        self.assertEqual(self.status(server, "https://app.example"), 101)
+        self.assertEqual(self.status(server, "HTTPS://App.Example"), 101)
+        for origin in ("http://app.example", "https://app.example.evil", "https://app.example:444", "http://good:80"):
+            self.assertEqual(self.status(server, origin), 403)
+
+    def test_a_star_lets_all_in(self) -> None:
+        server = self.serve(origins=["*"])
+        self.assertEqual(self.status(server, "http://evil"), 101)
+
+    def test_origins_as_one_string_is_a_mistake(self) -> None:
+        with self.assertRaises(TypeError):
+            Server(origins="http://a")
+
+
+class NameTest(RefusalTestCase):
+    def test_names_that_would_forge_a_log_line_are_refused(self) -> None:
+        server = self.serve()
+        for name in (
+            "%0d%0aFORGED", "a%00", "%1b[31m", "%e2%80%ae", "%e2%80%a8", "%c2%85", "%7f", "%e2%81%a6", "%c2%a0",
+            "a" * 129, "a" * 8100, "%ff", "%ed%a0%80",
+        ):  # fmt: skip
+            with self.subTest(name=name[:20]):
+                self.assertEqual(self.ask(server, handshake(f"/ws/?name={name}")).status, 400)
+        self.assertEqual(self.ask(server, handshake("/ws/?name=" + "a" * 10_240)).status, 414)
+        self.assert_unharmed(server)
+
+    def test_the_log_has_one_line_a_record_whatever_comes(self) -> None:
+        server = self.serve()
+        with RawClient(server.port) as client:
+            client.send(b"GET /\x1b[31mred HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.read_to_end()
+        self.ask(server, handshake("/nowhere%0d%0aFORGED\x7e?name=%0d%0aFORGED"))
+        self.ask(server, handshake("/ws/?name=%0d%0aFORGED"))
+        self.client(server, "J%C3%B6rg").finish()
+        self.assertTrue(self.log.lines)
+        for line in self.log.lines:
+            self.assertTrue(line.isprintable(), line)
+
+    def test_printable_names_of_any_script_are_fine(self) -> None:
+        server = self.serve()
+        for name, query in (("Jörg", "J%C3%B6rg"), ("名前", "%E5%90%8D%E5%89%8D"), ("null", "null"), ("a b", "a+b")):
+            self.client(server, query)
+            self.assertIn(name, server.clients)
+
+    def test_without_a_name_there_is_none(self) -> None:
+        server = self.serve()
+        self.client(server)
+        self.assertEqual([connection.name for connection in server.connections], [None])
+        self.assertEqual(dict(server.clients), {})
+
+    def test_check_name_says_what_it_wants(self) -> None:
+        self.assertEqual(check_name("a" * 128), "a" * 128)
+        for name in ("", "a" * 129, "a\n"):
+            with self.assertRaisesRegex(ValueError, "printable"):
+                check_name(name)
+
+
+class HeaderJunkTest(RefusalTestCase):
+    def test_junk_in_the_negotiation_is_refused_or_ignored_quickly(self) -> None:
+        server = self.serve(subprotocols=["chat"], compression=True)
+        spaces = " " * 32_000
+        for lines, statuses in (
+            ([f"Sec-WebSocket-Protocol: b{spaces}x"], (400, 431)),
+            ([f"Sec-WebSocket-Protocol: b{' ' * 30_000}x"], (400,)),
+            (["Sec-WebSocket-Protocol: a, a"], (400,)),
+            (["Sec-WebSocket-Protocol: a/b"], (400,)),
+            (["Sec-WebSocket-Protocol: \xe4"], (400,)),
+            (["Sec-WebSocket-Protocol: a" + "b" * 200], (400,)),
+            (["Sec-WebSocket-Protocol: a"] * 58, (400,)),
+            (["Sec-WebSocket-Extensions: a"] * 58, (101,)),
+            (["X-Same: a"] * 60, (431,)),
+            (["Sec-WebSocket-Extensions: ;constructor"], (101,)),
+            (["Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=abc"], (101,)),
+            (["Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=99"], (101,)),
+            (["Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits"], (101,)),
+            (["Sec-WebSocket-Extensions: permessage-deflate; x=y; constructor; __proto__=1"], (101,)),
+            (["Sec-WebSocket-Extensions: permessage-deflate" + "; server_max_window_bits=10" * 2], (101,)),
+            (["Sec-WebSocket-Extensions: " + ";" * 30_000], (101,)),
+            (["Sec-WebSocket-Extensions: " + "," * 30_000], (101,)),
+            (['Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits="' + "\\" * 30_000], (101,)),
+        ):
+            with self.subTest(line=lines[0][:60]), RawClient(server.port) as client:
+                started = time.monotonic()
+                answer = client.request(handshake(lines=lines))
+                self.assertLess(time.monotonic() - started, QUICK)
+                self.assertIn(answer.status, statuses, answer.body)
+                self.assertNotIn("sec-websocket-extensions", answer.headers)
+        self.assertEqual(self.log.tracebacks, [])
+
+    def test_what_is_valid_by_the_rfc_is_not_lost_in_the_handshake_library(self) -> None:
+        server = self.serve(compression=True)
+        for drop, line in (
+            (["Upgrade"], "Upgrade: websocket, foo"),
+            (["Upgrade"], "Upgrade: WebSocket"),
+            (["Connection"], "Connection: keep-alive, Upgrade"),
+            (["Connection"], "Connection: Upgrade, \xff"),
+            (["Host"], "Host: xn--a"),
+            (["Host"], "Host: " + "a" * 64),
+            ([], "Sec-WebSocket-Extensions: \xff"),
+            ([], "X-Latin: J\xf6rg"),
+        ):
+            with self.subTest(line=line), RawClient(server.port) as client:
+                client.upgrade("/ws/", line, drop=drop)
+        self.assertEqual(self.log.tracebacks, [])
+
+    def test_subprotocols_are_chosen_in_the_clients_order(self) -> None:
+        server = self.serve(subprotocols=["chat", "superchat"])
+        client = self.client(server, None, "Sec-WebSocket-Protocol: x, superchat, chat")
+        self.assertEqual(client.response.headers["sec-websocket-protocol"], "superchat")
+        (connection,) = server.connections
+        self.assertEqual(connection.subprotocol, "superchat")
+
+    def test_without_a_common_subprotocol_there_is_none(self) -> None:
+        server = self.serve(subprotocols=["chat"])
+        client = self.client(server, None, "Sec-WebSocket-Protocol: x")
+        self.assertNotIn("sec-websocket-protocol", client.response.headers)
+        self.assertEqual([connection.subprotocol for connection in server.connections], [None])
+
+    def test_compression_is_off_unless_asked_for(self) -> None:
+        offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
+        off, on = self.serve(), self.serve(compression=True)
+        self.assertNotIn("sec-websocket-extensions", self.client(off, None, offer).response.headers)
+        answer = self.client(on, None, offer).response.headers["sec-websocket-extensions"]
+        self.assertEqual(answer, "permessage-deflate")
+        self.assertNotIn("sec-websocket-extensions", self.client(on).response.headers)
+
+    def test_the_first_good_offer_is_accepted(self) -> None:
+        server = self.serve(compression=True)
+        offers = "permessage-deflate; junk, permessage-deflate; server_max_window_bits=10; server_no_context_takeover"
+        answer = self.client(server, None, f"Sec-WebSocket-Extensions: {offers}").response
+        parts = {part.strip() for part in answer.headers["sec-websocket-extensions"].split(";")}
+        self.assertEqual(parts, {"permessage-deflate", "server_no_context_takeover", "server_max_window_bits=10"})
+
+
+class AuthenticateTest(RefusalTestCase):
+    def test_what_the_hook_returns_is_the_connections_identity(self) -> None:
+        server = self.serve(authenticate=lambda request: {"user": request.query["user"]})
+        self.raw(server).upgrade("/ws/?user=ann")
+        (connection,) = wait_until(lambda: server.connections)
+        self.assertEqual(connection.identity, {"user": "ann"})
+
+    def test_a_false_answer_is_401(self) -> None:
+        for answer in (False, None, "", 0):
+            server = self.serve(authenticate=lambda request, answer=answer: answer)
+            refused = self.ask(server, handshake())
+            self.assert_refused(refused, 401, "credentials")
+            self.assertEqual(refused.headers["www-authenticate"], "Bearer")
+
+    def test_the_hook_may_refuse_with_a_status_of_its_own(self) -> None:
+        def hook(request: Request) -> Any:
+            raise Refusal(429, "expected fewer attempts", {"Retry-After": "7"})
+
+        answer = self.ask(self.serve(authenticate=hook), handshake())
+        self.assert_refused(answer, 429, "fewer attempts")
+        self.assertEqual(answer.headers["retry-after"], "7")
+
+    def test_a_hook_that_raises_is_500_and_logged(self) -> None:
+        def hook(request: Request) -> Any:
+            raise RuntimeError("database gone")
+
+        answer = self.ask(self.serve(authenticate=hook), handshake())
+        self.assert_refused(answer, 500, "could not be checked")
+        self.assertNotIn(b"database", answer.body)
+        self.assertEqual(len(self.log.tracebacks), 1)
+
+    def test_the_hook_comes_last(self) -> None:
+        asked: list[Request] = []
+        server = self.serve(authenticate=noting(asked), require_name=True)
+        for request in (handshake(), handshake("/no"), handshake("/ws/?name=a", lines=["Origin: http://evil"])):
+            self.ask(server, request)
+        self.assertEqual(asked, [])
+
+    def test_bearer_tokens_come_in_the_header_or_the_query(self) -> None:
+        server = self.serve(authenticate=bearer_token("hush-1", "hush-2", query="token"))
+        for path, line, status in (
+            ("/ws/", "Authorization: Bearer hush-1", 101),
+            ("/ws/", "Authorization: bearer hush-2", 101),
+            ("/ws/?token=hush-1", "X: y", 101),
+            ("/ws/", "X: y", 401),
+            ("/ws/", "Authorization: Bearer hush-", 401),
+            ("/ws/", "Authorization: Bearer hush-11", 401),
+            ("/ws/", "Authorization: Basic hush-1", 401),
+            ("/ws/", "Authorization: Bearer", 401),
+            ("/ws/", "Authorization: Bearer \xe9", 401),
+            ("/ws/?token=", "X: y", 401),
+            ("/ws/?token=hush-1", "Authorization: Bearer wrong", 401),
+        ):
+            with self.subTest(path=path, line=line), RawClient(server.port) as client:
+                self.assertEqual(client.request(handshake(path, lines=[line])).status, status)
+        self.assertEqual(self.log.tracebacks, [])
+
+    def test_without_a_query_name_the_query_does_not_count(self) -> None:
+        server = self.serve(authenticate=bearer_token("hush"))
+        self.assertEqual(self.ask(server, handshake("/ws/?token=hush")).status, 401)
+
+    def test_an_empty_token_is_a_mistake(self) -> None:
+        for tokens in ((), ("",), ("a", "")):
+            with self.assertRaises(ValueError):
+                bearer_token(*tokens)
+
+    def test_a_token_never_shows_in_logs_or_reprs(self) -> None:
+        def handler(connection: Any) -> None:
+            seen.append(repr(connection) + repr(connection.request) + repr(connection.request.headers))
+            for _ in connection:
+                raise RuntimeError("the handler fails")
+
+        seen: list[str] = []
+        server = self.serve(handler, authenticate=bearer_token("hush", query="token"))
+        server.on("error", lambda connection, exc: seen.append(repr(connection) + repr(exc) + str(exc)))
+        for path, line in (("/ws/?name=a&token=hush", "X: y"), ("/ws/", "Authorization: Bearer hush")):
+            client = self.raw(server).upgrade(path, line, "Cookie: session=hush")
+            client.send_text("fail")
+            self.assertEqual(client.read_close()[0], 1011)
+        for request in (
+            handshake("/nowhere?token=hush"),
+            handshake("/ws/?token=hush&name=%00", lines=["Authorization: Bearer hush"]),
+            handshake("/ws/?token=wrong-hush"),
+            handshake("/ws/?token=hush", lines=["Authorization Bearer hush"]),
+            handshake("/ws/?token=hush", method="POST"),
+        ):
+            answer = self.ask(server, request)
+            self.assertNotIn(b"hush", answer.body)
+        self.assertEqual(len(seen), 4)
+        self.assertGreater(len(self.log.lines), 5)
+        self.assertNotIn("hush", "\n".join(self.log.lines + seen))
+
+
+class TokenComparisonTest(unittest.TestCase):
+    def test_tokens_are_compared_in_constant_time_every_one_of_them(self) -> None:
+        """What takes the same time cannot be timed in a test, so it is counted: by the function that does it."""
+        hook = bearer_token("a", "b", "c")
+        with mock.patch("hmac.compare_digest", wraps=hmac.compare_digest) as compare:
+            self.assertIs(hook(Request("GET", "/", {}, Headers([("Authorization", "Bearer a")]), ("h", 1))), True)
+        self.assertEqual(compare.call_count, 3)
+
+
+class EarlyBytesTest(ServerTestCase):
+    def test_a_frame_in_the_segment_of_the_handshake_is_not_lost(self) -> None:
+        server = self.serve()
+        client = self.client(server, early=frame(1, b"first") + frame(2, b"second"))
+        self.assertEqual(client.read_text(), "first")
+        self.assertEqual(client.read_frame().payload, b"second")
+
+    def test_every_byte_may_come_in_a_segment_of_its_own(self) -> None:
+        server = self.serve(compression=True)
+        client = self.raw(server)
+        data = handshake() + frame(1, "grüße".encode()) + frame(9, b"ping") + frame(2, b"x" * 300)
+        for at in range(len(data)):
+            client.send(data[at : at + 1])
+        response = read_response(client.sock)
+        client.data = response.rest
+        self.assertEqual(response.status, 101)
+        got = [client.read_frame() for _ in range(3)]  # the Pong may overtake an echo
+        self.assertEqual([item.payload for item in got if item.opcode != PONG], ["grüße".encode(), b"x" * 300])
+        self.assertEqual([item.payload for item in got if item.opcode == PONG], [b"ping"])
+
+    def test_a_client_that_resets_in_its_handshake_leaves_nothing(self) -> None:
+        server = self.serve()
+        for data in (b"", b"GET /ws/ HT", handshake()):
+            client = RawClient(server.port)
+            client.send(data)
+            client.vanish()
+        wait_until(lambda: server.stats()["accepted"] == 3 and server.stats()["threads"] == 0)
+        self.assertEqual(server.connections, frozenset())
+        self.assertEqual(self.log.tracebacks, [])
+
+    def test_a_client_that_ends_its_stream_in_mid_handshake_leaves_nothing(self) -> None:
+        server = self.serve()
+        client = self.raw(server)
+        client.send(b"GET /ws/ HT")
+        client.sock.shutdown(socket.SHUT_WR)
+        self.assertEqual(client.read_to_end(), b"")
+        wait_until(lambda: server.stats()["threads"] == 0)
