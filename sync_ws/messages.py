@@ -20,7 +20,7 @@ class Opcode:
     CLOSE = 0x8
     PING = 0x9
     PONG = 0xA
-    HEART_BEAT = 0x100  # a text message that the library answers itself
+    INTERCEPTED = 0x100  # a message that the library takes itself
     FAIL = 0x101  # the peer broke the protocol: close with this code and reason
 
 

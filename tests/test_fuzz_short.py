@@ -49,8 +49,6 @@ class FoundTest(unittest.TestCase):
             expect_masked=False,
             max_message=100,
             max_fragments=10,
-            is_heart_beat=lambda text: False,
-            heart_beat_mark="\0",
         )
         messages: deque[Message] = deque()
         reader.feed(b"\x88\x07\x03\xef")

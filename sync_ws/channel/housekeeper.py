@@ -19,25 +19,23 @@ import time
 
 from ..endings import CloseCode, Reason
 from ..messages import Opcode
+from ..protocol.liveness import LATE, Liveness, Verdict
 from .channel import Channel
 
 __all__ = ["Housekeeper", "TICK"]
 
 log = logging.getLogger("sync_ws")
 TICK = 0.25  # seconds between two rounds
-LATE = 2.0  # a round this much too late: the process was stopped, and no deadline of a peer may count that time
 
 
 class _Watch:
     """What is remembered of a channel from one round to the next."""
 
-    __slots__ = ("alive_at", "alive_bytes", "pinged_at", "round_bytes")
+    __slots__ = ("liveness", "round_bytes")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, liveness: Liveness | None) -> None:
+        self.liveness = liveness  # None: no Pings
         self.round_bytes = -1  # bytes received at the last round
-        self.alive_bytes = 0
-        self.alive_at = now  # when bytes were last seen to have come
-        self.pinged_at: float | None = None
 
 
 class Housekeeper:
@@ -83,8 +81,11 @@ class Housekeeper:
     def add(self, channel: Channel) -> None:
         """Look after ``channel`` from now on."""
         channel.writer.on_queued = lambda: self.drain(channel)
+        liveness = None
+        if self._ping_interval is not None:
+            liveness = Liveness(self._ping_interval, self._ping_timeout, time.monotonic(), silent_only=True)
         with self._lock:
-            self._watched[channel] = _Watch(time.monotonic())
+            self._watched[channel] = _Watch(liveness)
 
     def discard(self, channel: Channel) -> None:
         """Leave ``channel`` alone from now on; before its descriptor is given back."""
@@ -158,31 +159,23 @@ class Housekeeper:
         if channel.bytes_received == watch.round_bytes:  # nobody has read since the last round
             channel.tend()
         watch.round_bytes = channel.bytes_received
-        if late:
-            watch.alive_at, watch.pinged_at = now, None
         if channel.closing_since is not None:
             if now - channel.closing_since > self._close_timeout and not late:
-                channel.abort(Reason("no Close frame in answer to ours in time", CloseCode.ABNORMAL, by_us=True))
+                channel.abort()
             return
         problem = channel.writer.stuck(now - TICK)  # a thread that waits in send is to find out first, and say so
         if problem and not late:
             channel.abort(Reason(problem, CloseCode.TRY_AGAIN_LATER, by_us=True))
-        elif self._ping_interval is not None:
-            self._keep_alive(channel, watch, now, self._ping_interval)
+        elif watch.liveness is not None:
+            self._keep_alive(channel, watch.liveness, now, late)
 
-    def _keep_alive(self, channel: Channel, watch: _Watch, now: float, interval: float) -> None:
-        if channel.bytes_received != watch.alive_bytes:
-            watch.alive_bytes, watch.alive_at, watch.pinged_at = channel.bytes_received, now, None
-        elif watch.pinged_at is None:
-            if now - watch.alive_at >= interval:
-                watch.pinged_at = now
-                channel.writer.post(Opcode.PING, b"")
-        elif now - watch.pinged_at > self._ping_timeout:
-            if channel.unread():  # it wrote; it is we who have not read yet
-                watch.alive_at, watch.pinged_at = now, None
-            else:
-                text = f"no sign of life within {self._ping_timeout:g} s of a Ping"
-                channel.abort(Reason(text, CloseCode.ABNORMAL))
+    def _keep_alive(self, channel: Channel, liveness: Liveness, now: float, late: bool) -> None:
+        verdict = liveness.look(now, channel.bytes_received, channel.unread, late=late)
+        if verdict is Verdict.ASK:
+            channel.writer.post(Opcode.PING, b"")
+        elif verdict is Verdict.DEAD:
+            text = f"no sign of life within {self._ping_timeout:g} s of a Ping"
+            channel.abort(Reason(text, CloseCode.ABNORMAL))
 
     def _wake(self) -> None:
         with self._lock:  # a descriptor closed meanwhile may be another file's

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from typing import Callable
+from collections.abc import Callable, Sequence
 
 from ..errors import ConnectionClosed
 from ..messages import Message, Opcode
 from ..net.transport import Transport
+from ..protocol.closing import Closing
 from ..protocol.frame_reader import FrameReader
 from ..protocol.frames import Control
 from ..timing import Deadline
+from .inbox import Inbox, Note
 from .writer import Writer
 
 __all__ = ["Receiver"]
@@ -39,8 +40,10 @@ class Receiver:
     """See the module.
 
     ``inbox``: where messages wait to be taken, at most ``max_waiting`` or ``max_waiting_bytes`` of them while nobody
-    reads.  ``on_control``: handles a control frame or the peer's failure.  ``on_lost``: told that the stream ended, or
-    broke.  ``closed_error``: makes what ``read`` raises once ``ended`` is set.  All are called with ``lock`` held.
+    reads.  ``on_control``: handles a control frame, an intercepted message or the peer's failure; what it returns is
+    put into the inbox where that stood among the messages.  ``on_lost``: told that the stream ended, or broke.
+    ``closing``: says when there is no more to come; ``closed_error`` makes what ``read`` then raises.  All are called
+    with ``lock`` held.
     """
 
     def __init__(
@@ -48,13 +51,14 @@ class Receiver:
         transport: Transport,
         reader: FrameReader,
         writer: Writer,
-        inbox: deque[Message],
+        inbox: Inbox,
         *,
         early: bytes,
         max_waiting: int,
         max_waiting_bytes: int,
-        on_control: Callable[[Control], None],
+        on_control: Callable[[Control], Note | None],
         on_lost: Callable[[OSError | None], None],
+        closing: Closing,
         closed_error: Callable[[], ConnectionClosed],
     ) -> None:
         self._transport = transport
@@ -65,21 +69,20 @@ class Receiver:
         self._max_waiting_bytes = max_waiting_bytes
         self._on_control = on_control
         self._on_lost = on_lost
+        self._closing = closing
         self._closed_error = closed_error
         # guards everything below, the inbox's filling and the transport's reading; held while blocked in recv
         self.lock = threading.Lock()
         self._read_size = SMALL_READ
         self._held: Control | None = None  # the peer's last word, while messages before it have not been taken
         self._held_since = 0.0
-        self.ended = False  # set by the channel, from any thread: there is nothing more to come
-        self.notices = False  # the owner took notes during a read and wants it to return for them
         self.bytes_received = len(early)
         self.messages_received = 0
         if early:
             reader.feed(early)
 
-    def read(self, timeout: float | None = None) -> Message | None:
-        """The next message; None when ``notices`` was set.
+    def read(self, timeout: float | None = None) -> Message | Note:
+        """The next message, or a note that stands before it.
 
         TimeoutError after ``timeout`` seconds (0: only what is there now), ConnectionClosed once everything
         received has been taken and the channel has ended.
@@ -91,17 +94,17 @@ class Receiver:
             while not inbox:
                 if self._reader.buffered and self._parse_waiting():
                     continue
-                if self.notices:
-                    return None
                 if self._held is not None:
                     self._last_word()
-                if self.ended:
+                if self._closing.reason is not None:
                     raise self._closed_error()
                 if patience is not None and patience.passed:
                     raise TimeoutError("no message within the timeout")
                 self._receive(deadline)
-            self.messages_received += 1
-            return inbox.popleft()
+            item = inbox.popleft()
+            if not isinstance(item, Note):
+                self.messages_received += 1
+            return item
 
     def _receive(self, deadline: Deadline | None) -> None:
         """Read once, waiting for something to read, and parse it."""
@@ -156,15 +159,16 @@ class Receiver:
             self._read_size = LARGE_READ
         elif asked and received < SMALL_READ:
             self._read_size = SMALL_READ
-        for control in self._reader.parse(self._inbox, room):
-            self._take(control)
+        controls = self._reader.parse(self._inbox, room)
+        if controls:
+            self._take_all(controls)
 
     def _parse_waiting(self, room: int = PARSE_AHEAD) -> bool:
         """Parse what an earlier read left; whether that brought messages or controls."""
         before = len(self._inbox)
         controls = self._reader.parse(self._inbox, room)
-        for control in controls:
-            self._take(control)
+        if controls:
+            self._take_all(controls)
         return bool(controls) or len(self._inbox) > before
 
     def tend(self) -> bool:
@@ -181,7 +185,7 @@ class Receiver:
                 if time.monotonic() - self._held_since >= HOLD:
                     self._last_word()
                 return True
-            while not self.ended and (space := self._space()) and not deadline.passed:
+            while self._closing.reason is None and (space := self._space()) and not deadline.passed:
                 if self._reader.buffered and self._parse_waiting(space):
                     continue
                 if not self._receive_now(space):
@@ -194,16 +198,22 @@ class Receiver:
 
     def _space(self) -> int:
         """How many more messages may wait."""
-        space = self._max_waiting - len(self._inbox)
-        if space <= 0 or sum(map(len, self._inbox)) >= self._max_waiting_bytes:
-            return 0
-        return space
+        return self._inbox.space(self._max_waiting, self._max_waiting_bytes)
+
+    def take_notes(self) -> list[Note]:
+        """The notes that wait first in the inbox, if nobody is reading; else whoever reads takes them."""
+        if not self.lock.acquire(blocking=False):
+            return []
+        try:
+            return self._inbox.take_notes()
+        finally:
+            self.lock.release()
 
     # -- for the closing handshake ----------------------------------------------------------------------------------
 
     def discard_until_end(self, deadline: Deadline) -> None:
         """With ``lock`` held: read and discard messages until the channel has ended."""
-        while not self.ended and not deadline.passed:
+        while self._closing.reason is None and not deadline.passed:
             before = len(self._inbox)
             if self._held is not None:
                 self._last_word()
@@ -213,8 +223,7 @@ class Receiver:
                     self._receive(Deadline(min(0.1, deadline.remaining() or 0.0)))
                 except TimeoutError:
                     continue
-            while len(self._inbox) > before:
-                self._inbox.pop()
+            self._inbox.drop_messages(before)
 
     def wait_for_end_of_stream(self, deadline: Deadline) -> None:
         """Until the peer ends the stream too: bytes left unread would make our close() a reset."""
@@ -231,14 +240,22 @@ class Receiver:
 
     # -- with lock held -------------------------------------------------------------------------------------------
 
-    def _take(self, control: Control) -> None:
+    def _take_all(self, controls: Sequence[Control]) -> None:
+        noted = 0  # how many notes stand among the messages by now
+        for control in controls:
+            note = self._take(control)
+            if note is not None:
+                self._inbox.note(note, control.at + noted)
+                noted += 1
+
+    def _take(self, control: Control) -> Note | None:
         """Pass a control on; but the peer's Close frame or failure, after which nothing is parsed, only once what it
         sent before has been taken.  Else an application that is about to answer a message could or could not,
         depending on how the stream was cut into segments."""
         if control.opcode not in (Opcode.CLOSE, Opcode.FAIL) or not self._inbox:
-            self._on_control(control)
-        else:
-            self._held, self._held_since = control, time.monotonic()
+            return self._on_control(control)
+        self._held, self._held_since = control, time.monotonic()
+        return None
 
     def _last_word(self) -> None:
         control, self._held = self._held, None

@@ -15,6 +15,7 @@ from typing import Any, Callable, Iterable
 
 from ..channel.channel import Channel
 from ..channel.conversation import Peer
+from ..channel.inbox import Note
 from ..channel.limits import Limits
 from ..checks import check_count, check_seconds
 from ..endings import CloseCode, Reason
@@ -248,28 +249,33 @@ class Client(Driver, Peer):
         if not in_driver and self._bus.has("message"):
             raise ConcurrentReceive('messages go to the "message" function; recv() is for clients without one')
         deadline: Deadline | None = None
+        item: Message | Note | None
         while True:
+            item = None
             channel = self._reading
             if channel is not None:
                 try:
-                    message = channel.read(timeout if deadline is None else deadline.remaining())
+                    item = channel.read(timeout if deadline is None else deadline.remaining())
                 except ConnectionClosed:
-                    message = None
-                if message is not None:
-                    return message
+                    item = None
+                if item is not None and not isinstance(item, Note):
+                    return item
+                if item is not None:
+                    self._aside.append(item)
             if deadline is None:
                 deadline = Deadline(timeout)
-            self._await_channel(channel, deadline, in_driver)
+            if item is None:
+                self._await_channel(channel, deadline, in_driver)
             if self._inbox and self._reading is None:
-                return self._inbox.popleft()
+                item = self._inbox.popleft()
+                if not isinstance(item, Note):
+                    return item
+                self._aside.append(item)
 
     def _await_channel(self, ended: Channel | None, deadline: Deadline, in_driver: bool) -> None:
         """Until there is another connection to read from than ``ended``, or something received from an earlier one."""
         with self._cond:
             while self._reading is ended and not self._inbox:
-                if ended is not None and not ended.ended:
-                    ended.receiver.notices = False  # the driver tells the application of them
-                    return
                 if self._final is not None:
                     raise self._over_error()
                 if self._state is ClientState.IDLE:

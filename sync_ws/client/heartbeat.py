@@ -22,13 +22,13 @@ from typing import Callable
 
 from ..checks import check_seconds
 from ..envelope import ModeCode, encode
+from ..protocol.liveness import LATE, Liveness, Verdict
 from ..timing import Clock, TimerHandle
 
 __all__ = ["Heartbeat", "HeartbeatMonitor"]
 
 log = logging.getLogger("sync_ws.client")
 RETRY = 0.25  # seconds between two attempts to get a thread for the timer
-LATE = 1.0  # seconds: a timer this late means that the process was stopped; the peer gets a fresh timeout
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,7 @@ class HeartbeatMonitor:
         self._generation = 0  # a timer of another generation has nothing to do any more
         self._timer: TimerHandle | None = None
         self._due = 0.0  # when the timer fires, monotonic
-        self._waiting = False  # for an answer, rather than for the next interval
-        self._bytes_then = 0
+        self._liveness = Liveness(policy.interval, policy.timeout, clock.monotonic(), silent_only=False)
         self._payload = ""
         self._sent_at: float | None = None  # None once the answer has come
         self._count = 0
@@ -91,7 +90,8 @@ class HeartbeatMonitor:
         """Begin: the first heartbeat goes out after one interval."""
         with self._lock:
             self._generation += 1
-            self._waiting = False
+            now = self._clock.monotonic()
+            self._liveness = Liveness(self._policy.interval, self._policy.timeout, now, silent_only=False)
             self._arm(self._policy.interval)
 
     def stop(self) -> None:
@@ -134,38 +134,34 @@ class HeartbeatMonitor:
             self._timer = None
 
     def _fire(self, generation: int) -> None:
-        payload, dead = None, False
+        unread = self._liveness.asked and self._unread()  # asked of the system, so before the lock
+        payload = None
         with self._lock:
             if generation != self._generation:
                 return
             now = self._clock.monotonic()
-            if not self._waiting:
-                payload = self._begin(now)
-            elif self._received() != self._bytes_then or self._unread():
-                self._waiting = False
-                self._arm(max(self._policy.interval - self._policy.timeout, 0.0))
-            elif now - self._due > LATE:
-                self._arm(self._policy.timeout)
-            else:
+            verdict = self._liveness.look(now, self._received(), lambda: unread, late=now - self._due > LATE)
+            if verdict is Verdict.DEAD:
                 self._generation += 1
-                self._timer, self._due, dead = None, 0.0, True
+                self._timer, self._due = None, 0.0
+            else:
+                if verdict is Verdict.ASK:
+                    payload = self._begin(now)
+                self._arm(max(0.0, self._liveness.due - now))
         if payload is not None:
             self._send(payload)
-        elif dead:
+        elif verdict is Verdict.DEAD:
             self._on_dead(f"no answer to a heartbeat within {self._policy.timeout:g} s")
         while self.lost:  # the one thread that is certain to be there is this one
             self._stopped.wait(RETRY)
             self.revive()
 
     def _begin(self, now: float) -> str:
-        """With _lock held: note what is about to be sent, and wait for the answer."""
+        """With _lock held: note what is about to be sent."""
         self._count += 1
         if self._policy.kind == "ping":
             self._payload = f"heartbeat {self._count}"
         else:
             self._payload = encode(ModeCode.HEART_BEAT, datetime.now(timezone.utc).isoformat())
         self._sent_at = now
-        self._bytes_then = self._received()
-        self._waiting = True
-        self._arm(self._policy.timeout)
         return self._payload

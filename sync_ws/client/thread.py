@@ -21,15 +21,17 @@ from typing import Any
 
 from ..channel.channel import Channel
 from ..channel.housekeeper import TICK, Housekeeper
+from ..channel.inbox import MAX_NOTES, Inbox, Note
 from ..endings import Close, CloseCode, Reason
 from ..errors import ConnectionClosed, HandshakeError, SendTimeout
 from ..events import EventBus
 from ..messages import Message, Opcode
 from ..net.transport import transport_for
 from ..protocol.deflate import Deflate
+from ..protocol.intercepts import HEART_BEAT
 from ..timing import Deadline
 from .dial import Dial, Opened
-from .events import EVENTS, Closed, Error, Event, GaveUp, HeartbeatAnswered, Reconnected, Reconnecting
+from .events import EVENTS, Closed, Error, GaveUp, HeartbeatAnswered, Reconnected, Reconnecting
 from .events import Opened as OpenedEvent
 from .heartbeat import HeartbeatMonitor
 from .options import ClientOptions, NotUsable
@@ -49,8 +51,8 @@ class Driver:
     def __init__(self, options: ClientOptions) -> None:
         self._options = options
         self._bus = EventBus(EVENTS, on_error=self._function_raised)
-        self._inbox: deque[Message] = deque()  # outlives the channels: what was received is not lost with one
-        self._notes: deque[Event] = deque(maxlen=64)  # events met while reading, for the driver to emit
+        self._inbox = Inbox()  # outlives the channels: what was received is not lost with one
+        self._aside: deque[Note] = deque(maxlen=MAX_NOTES)  # met by a thread in recv(), for the driver to tell
         self._thread = threading.Thread(target=self._drive, name="sync_ws-client", daemon=True)
         self._housekeeper: Housekeeper | None = None  # from the first call of an application's function on
         self._kept: Channel | None = None  # the channel it looks after
@@ -170,10 +172,12 @@ class Driver:
         """From an open connection to its end: how many seconds it lived, and why it ended."""
         channel = Channel(
             transport_for(opened.sock),
-            self,
             self._inbox,
             client=True,
             limits=self._options.limits,
+            on_end=self._channel_ended,
+            on_pong=lambda payload: self._answered(payload.decode("latin-1")),
+            intercepts={HEART_BEAT: lambda channel, beat: self._answered(beat.text)},
             deflate=Deflate(opened.deflate) if opened.deflate else None,
             early=opened.early,
         )
@@ -243,19 +247,18 @@ class Driver:
         """While it is open: read and call the ``message`` function, or look after it for those who call ``recv``."""
         channel.tend()  # what came in one segment with the response does not make the socket readable
         while not channel.ended or (self._inbox and self._bus.has("message") and not self._closing):
-            self._emit_notes(channel)
+            self._tell_notes(channel)
             if self._monitor is not None:
                 self._monitor.revive()
             if self._bus.has("message"):
                 lost = self._monitor is not None and self._monitor.lost
                 try:
-                    message = channel.read(TICK if lost else None)
+                    item = channel.read(TICK if lost else None)
                 except ConnectionClosed:
                     return
                 except TimeoutError:
                     continue
-                if message is not None:
-                    self._emit("message", message)
+                self._tell(item)
             else:
                 before = channel.bytes_received
                 readable = channel.wait_readable(TICK)
@@ -276,7 +279,7 @@ class Driver:
             self._housekeeper.discard(channel)
             self._kept = None
         channel.release()
-        self._emit_notes(channel)
+        self._tell_notes(channel)
         with self._cond:
             self._monitor = None
             self._reading = self._channel = None
@@ -340,35 +343,35 @@ class Driver:
         self._housekeeper.add(channel)
         self._kept = channel
 
-    def _emit_notes(self, channel: Channel) -> None:
-        channel.receiver.notices = False
-        while self._notes:
-            self._emit("heartbeat", self._notes.popleft())
+    def _tell(self, item: Message | Note) -> None:
+        if isinstance(item, Note):
+            self._emit(item.event, item.what)
+        else:
+            self._emit("message", item)
+
+    def _tell_notes(self, channel: Channel) -> None:
+        """Tell of what nobody has to be in recv() for."""
+        if not self._bus.has("message"):  # else this thread takes them in their order with the messages
+            self._aside.extend(channel.receiver.take_notes())
+        while self._aside:
+            self._tell(self._aside.popleft())
 
     def _function_raised(self, event: str, args: tuple[Any, ...], exc: Exception) -> None:
         log.error("a function for the event %r raised", event, exc_info=exc)
         if event != "error":
             self._emit("error", Error(exc))
 
-    # -- ChannelOwner: called from whichever thread reads -----------------------------------------------------------
+    # -- called from whichever thread reads --------------------------------------------------------------------------
 
-    def note_heart_beat(self, text: str, binary: bytes) -> None:
-        self._answered(text)
-
-    def note_pong(self, payload: bytes) -> None:
-        self._answered(payload.decode("latin-1"))
-
-    def _answered(self, payload: str) -> None:
+    def _answered(self, payload: str) -> Note | None:
         monitor = self._monitor
         rtt = monitor.answered(payload) if monitor is not None else None
-        if rtt is not None:
-            self._rtt = rtt
-            self._notes.append(HeartbeatAnswered(rtt))
-            channel = self._reading
-            if channel is not None and self._bus.has("message"):
-                channel.receiver.notices = True
+        if rtt is None:
+            return None
+        self._rtt = rtt
+        return Note("heartbeat", HeartbeatAnswered(rtt))
 
-    def note_end(self, reason: Reason) -> None:
+    def _channel_ended(self, reason: Reason) -> None:
         with self._cond:
             self._channel = None
             self._cond.notify_all()

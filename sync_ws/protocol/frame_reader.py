@@ -18,12 +18,14 @@ import codecs
 import struct
 import zlib
 from collections import deque
-from typing import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from ..endings import Close, CloseCode
-from ..messages import Message, Opcode
+from ..messages import Opcode
 from .deflate import Deflate, TooBig
 from .frames import FIN, LARGE_BLOCK, MASKED, RSV1, Control, keep_large_blocks
+from .intercepts import Intercept
 from .masking import apply_mask, mask_in_place
 
 __all__ = ["FrameReader"]
@@ -33,10 +35,11 @@ _FIN_BINARY = FIN | Opcode.BINARY
 _WHOLE_DATA = (_FIN_TEXT, _FIN_BINARY)
 _TWO_BYTES = struct.Struct("!H")
 _EIGHT_BYTES = struct.Struct("!Q")
-_HEART_BEAT_MAX = 1024  # characters: a longer text is a message, whatever it contains
+_INTERCEPT_MAX = 1024  # characters: a longer text is a message, whatever it contains
 _IN_PLACE = 4096  # bytes: from here on another copy costs more than a branch
 _GROW = 64 * 1024  # bytes: the first room made for a payload that has not arrived
 _NO_CONTROLS: Sequence[Control] = ()
+_NO_MARK = "\0\0"  # where nothing is intercepted; text that has it is looked at once more, and delivered
 
 
 class _Failure(Exception):
@@ -50,8 +53,7 @@ class FrameReader:
     """Parses what one peer sends.
 
     ``expect_masked``: True on a server (RFC 6455 section 5.1).  ``max_message``: bytes of a whole message, after
-    inflation.  ``max_fragments``: frames of one message.  ``is_heart_beat``: asked about text messages that may be
-    heartbeats; those it confirms come out as controls, not as messages.
+    inflation.  ``max_fragments``: frames of one message.  ``intercepts``: messages that come out as controls.
     """
 
     def __init__(
@@ -60,17 +62,19 @@ class FrameReader:
         expect_masked: bool,
         max_message: int,
         max_fragments: int,
-        is_heart_beat: Callable[[str], bool],
-        heart_beat_mark: str,
+        intercepts: Sequence[Intercept] = (),
         deflate: Deflate | None = None,
     ) -> None:
         self._mask_bit = MASKED if expect_masked else 0
         self._max_message = max_message
         self._short = min(126, max_message + 1)  # payloads below it may take the fast path
         self._max_fragments = max_fragments
-        self._is_heart_beat = is_heart_beat
-        self._mark = heart_beat_mark
-        self._binary_mark = heart_beat_mark.encode()
+        self._intercepts = tuple(intercepts)
+        # the first mark is looked for in place: a loop over one would cost as much as all else about a short message
+        self._mark, *more_marks = [intercept.mark for intercept in intercepts] or [_NO_MARK]
+        self._more_marks = tuple(more_marks)
+        self._binary_mark = self._mark.encode()
+        self._more_binary_marks = tuple(mark.encode() for mark in more_marks)
         self._deflate = deflate
         self._buffer = b""  # bytes not parsed yet, from _at on
         self._at = 0
@@ -131,7 +135,7 @@ class FrameReader:
         else:
             self._buffer, self._at = self._buffer[self._at :] + data, 0
 
-    def parse(self, messages: deque[Message], room: int) -> Sequence[Control]:
+    def parse(self, messages: deque[Any], room: int) -> Sequence[Control]:
         """Parse until no whole frame is left, or ``room`` more messages are in ``messages``.
 
         Returns the controls met on the way.  After a CLOSE or FAIL control nothing more is parsed.
@@ -153,8 +157,9 @@ class FrameReader:
             controls.append(Control(Opcode.FAIL, b"", failure.close))
         return controls
 
-    def _parse_frames(self, messages: deque[Message], controls: list[Control], limit: int) -> None:
-        mask_bit, short_limit, mark = self._mask_bit, self._short, self._mark
+    def _parse_frames(self, messages: deque[Any], controls: list[Control], limit: int) -> None:
+        mask_bit, short_limit = self._mask_bit, self._short
+        mark, more_marks = self._mark, self._more_marks
         head = 6 if mask_bit else 2
         buffer, at = self._buffer, self._at
         last = len(buffer) - head  # where the last frame can begin whose header is short and complete
@@ -169,7 +174,9 @@ class FrameReader:
                 at = self._at = end
                 if first == _FIN_BINARY:
                     self._deliver_binary(payload, messages, controls)
-                elif mark in (text := self._decode(payload)):
+                elif mark in (text := self._decode(payload)) or (
+                    more_marks and any(more in text for more in more_marks)
+                ):
                     self._deliver_text(text, messages, controls)
                 else:
                     messages.append(text)
@@ -252,7 +259,7 @@ class FrameReader:
         elif opcode != Opcode.CONTINUATION and self._opcode:
             raise _Failure(CloseCode.PROTOCOL_ERROR, "a new message inside a fragmented one")
 
-    def _end_partial(self, messages: deque[Message], controls: list[Control]) -> None:
+    def _end_partial(self, messages: deque[Any], controls: list[Control]) -> None:
         """If the payload of the frame under way is complete, unmask and dispatch it."""
         if self._missing or self._partial is None:
             return
@@ -264,7 +271,7 @@ class FrameReader:
         if first == _FIN_BINARY:
             self._deliver_binary(payload, messages, controls)
         elif first & 0x08:
-            controls.append(self._control(first & 0x0F, payload))
+            controls.append(self._control(first & 0x0F, payload)._replace(at=len(messages)))
         else:
             self._fragment(first, payload)
             if first & FIN:
@@ -301,20 +308,31 @@ class FrameReader:
         except UnicodeDecodeError as exc:
             raise _Failure(CloseCode.INVALID_DATA, f"a text message is not UTF-8: {exc.reason}") from None
 
-    def _deliver_text(self, text: str, messages: deque[Message], controls: list[Control]) -> None:
-        if len(text) < _HEART_BEAT_MAX and self._mark in text and self._is_heart_beat(text):
-            controls.append(Control(Opcode.HEART_BEAT, b"", None, text))
-        else:
+    def _deliver_text(self, text: str, messages: deque[Any], controls: list[Control]) -> None:
+        intercept = self._intercepted(text) if len(text) < _INTERCEPT_MAX else None
+        if intercept is None:
             messages.append(text)
+        else:
+            controls.append(Control(Opcode.INTERCEPTED, b"", None, text, intercept, len(messages)))
 
-    def _deliver_binary(self, payload: bytes, messages: deque[Message], controls: list[Control]) -> None:
+    def _deliver_binary(self, payload: bytes, messages: deque[Any], controls: list[Control]) -> None:
         # node's ws, told to send back what it received, answers a text message with a binary one
-        if len(payload) < _HEART_BEAT_MAX and self._binary_mark in payload:
+        if len(payload) < _INTERCEPT_MAX and (
+            self._binary_mark in payload
+            or (self._more_binary_marks and any(more in payload for more in self._more_binary_marks))
+        ):
             text = payload.decode("utf-8", "replace")
-            if self._is_heart_beat(text):
-                controls.append(Control(Opcode.HEART_BEAT, payload, None, text))
+            intercept = self._intercepted(text)
+            if intercept is not None:
+                controls.append(Control(Opcode.INTERCEPTED, payload, None, text, intercept, len(messages)))
                 return
         messages.append(payload)
+
+    def _intercepted(self, text: str) -> Intercept | None:
+        for intercept in self._intercepts:
+            if intercept.mark in text and intercept.recognise(text):
+                return intercept
+        return None
 
     def _fragment(self, first: int, payload: bytes) -> None:
         """Take one fragment's share of a message; text is validated as it arrives (RFC 6455 section 8.1)."""
@@ -349,7 +367,7 @@ class FrameReader:
         except zlib.error:
             raise _Failure(CloseCode.INVALID_DATA, "a compressed message is not deflate data") from None
 
-    def _end_message(self, messages: deque[Message], controls: list[Control]) -> None:
+    def _end_message(self, messages: deque[Any], controls: list[Control]) -> None:
         text = self._opcode == Opcode.TEXT
         pieces = self._pieces
         self._opcode = self._gathered = self._fragments = 0

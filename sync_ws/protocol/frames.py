@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ..endings import Close
 from ..messages import Opcode
+from .intercepts import Intercept
 from .masking import apply_mask, mask_in_place, new_key
 
 __all__ = [
@@ -29,12 +30,14 @@ __all__ = [
 
 
 class Control(NamedTuple):
-    """What is not a message for the application: a control frame, a heartbeat, or the peer's failure."""
+    """What is not a message for the application: a control frame, an intercepted message, or the peer's failure."""
 
     opcode: int
     payload: bytes
     close: Close | None = None  # with CLOSE and FAIL
-    text: str = ""  # with HEART_BEAT; then payload is empty, or what came when it came as a binary message
+    text: str = ""  # with INTERCEPTED; then payload is empty, or what came when it came as a binary message
+    intercept: Intercept | None = None  # with INTERCEPTED: which kind
+    at: int = 0  # how many messages stand before it, where its reader put them
 
 
 FIN = 0x80

@@ -12,7 +12,6 @@ the connection's own thread, in order with everything else.
 from __future__ import annotations
 
 import socket
-from collections import deque
 from contextlib import AbstractContextManager
 from typing import Any, Callable, Sequence
 
@@ -22,18 +21,19 @@ from wsproto.utilities import generate_accept_token
 
 from ..channel.channel import Channel
 from ..channel.conversation import Peer
+from ..channel.inbox import Inbox, Note
 from ..channel.limits import Limits
 from ..endings import CloseCode, Reason
 from ..errors import ConnectionClosed
 from ..messages import Data, Message, Opcode
 from ..net.transport import transport_for
 from ..protocol.deflate import Deflate, Negotiation, accept_first
+from ..protocol.frames import Control
+from ..protocol.intercepts import HEART_BEAT
 from ..timing import Deadline
 from .request import Request
 
 __all__ = ["Connection"]
-
-MAX_NOTES = 64  # heartbeats noted for an application that does not get round to hearing of them
 
 
 class _NoThread:
@@ -75,8 +75,7 @@ class Connection(Peer, simple_websocket.Server):  # type: ignore[misc]
         self.request = request
         self.identity = identity
         self._on_heart_beat = on_heart_beat
-        self._on_end = on_end
-        self._notes: deque[str] = deque(maxlen=MAX_NOTES)
+        self._inbox = Inbox()
         self._accepted = False
         self._channel: Channel | None = None
         self._handshake_deadline = deadline or Deadline(10.0)
@@ -89,10 +88,11 @@ class Connection(Peer, simple_websocket.Server):  # type: ignore[misc]
         del self.ws, self.environ, self.thread, self.input_buffer  # of no use without its thread
         self._channel = Channel(
             transport_for(sock),
-            self,
-            deque(),
+            self._inbox,
             client=False,
             limits=limits or Limits(),
+            on_end=lambda reason: on_end(self, reason) if on_end is not None else None,
+            intercepts={HEART_BEAT: self._answer_heart_beat},
             deflate=Deflate(self._deflate) if self._deflate else None,
             early=early,
         )
@@ -200,42 +200,32 @@ class Connection(Peer, simple_websocket.Server):  # type: ignore[misc]
         state = "open" if self.connected else "closed"
         return f"<Connection {self.name!r} from {self.request.peer[0]}:{self.request.peer[1]}, {state}>"
 
-    # -- Peer and ChannelOwner ------------------------------------------------------------------------------------
+    # -- what is received ------------------------------------------------------------------------------------------
 
     def _next_message(self, timeout: float | None) -> Message:
-        channel = self._channel
-        message = channel.read(timeout)  # type: ignore[union-attr]
-        if message is not None:
-            return message
+        item = self._channel.read(timeout)  # type: ignore[union-attr]
+        if not isinstance(item, Note):
+            return item
         deadline = Deadline(timeout)
-        while message is None:
-            self.emit_notes()
-            message = self.channel.read(deadline.remaining())
-        return message
+        while isinstance(item, Note):
+            self._tell(item)
+            item = self.channel.read(deadline.remaining())
+        return item
 
-    def emit_notes(self) -> None:
-        """Tell the application of the heartbeats met since; in the connection's own thread, under no lock."""
-        self.channel.receiver.notices = False
-        while self._notes:
-            text = self._notes.popleft()
-            if self._on_heart_beat is not None:
-                self._on_heart_beat(self, text)
+    def tell_notes(self) -> None:
+        """Tell the application of what it has not received up to; in the connection's own thread, under no lock."""
+        for item in list(self._inbox):
+            if isinstance(item, Note):
+                self._tell(item)
 
-    def note_heart_beat(self, text: str, binary: bytes) -> None:
-        channel = self._channel
-        if channel is None:
-            return
-        if binary:
-            channel.writer.post(Opcode.BINARY, binary)
-        else:
-            channel.writer.post(Opcode.TEXT, text.encode())
+    def _tell(self, note: Note) -> None:
         if self._on_heart_beat is not None:
-            self._notes.append(text)
-            channel.receiver.notices = True
+            self._on_heart_beat(self, str(note.what))
 
-    def note_pong(self, payload: bytes) -> None:
-        """Nothing to do: every byte received counts as a sign of life."""
-
-    def note_end(self, reason: Reason) -> None:
-        if self._on_end is not None:
-            self._on_end(self, reason)
+    def _answer_heart_beat(self, channel: Channel, beat: Control) -> Note | None:
+        """Send it back as it came."""
+        if beat.payload:
+            channel.writer.post(Opcode.BINARY, beat.payload)
+        else:
+            channel.writer.post(Opcode.TEXT, beat.text.encode())
+        return Note("heartbeat", beat.text) if self._on_heart_beat is not None else None

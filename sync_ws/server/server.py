@@ -360,7 +360,7 @@ class Server:
                 channel.close()
             self._registry.release(claim)
             self._housekeeper.discard(channel)
-            connection.emit_notes()
+            connection.tell_notes()
             self._bus.emit("close", connection, channel.reason)
             channel.release()
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sync_ws.channel.channel import Channel
+from sync_ws.channel.inbox import Note
 from sync_ws.channel.limits import Limits
 from sync_ws.endings import Close, Reason
 from sync_ws.errors import ConnectionClosed, SendTimeout
@@ -23,6 +24,7 @@ from tests.support.wire import End, Frame, Owner, fork, join, make_channel
 TEXT, BINARY, CLOSE, PING, PONG = Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG
 OVER = Reason("the test is over")
 MIB = 1 << 20
+BEAT = b'{"ModeCode":"heart_beat","msg":1}'
 
 
 class ChannelTestCase(LedgerTestCase):
@@ -195,15 +197,18 @@ class Reading(ChannelTestCase):
                 self.assertEqual(channel.read(10) if size < MIB else channel.read(), payload)
                 join(sender)
 
-    def test_notices_make_a_read_return(self) -> None:
-        channel = self.make()
-        channel.receiver.notices = True
-        self.assertIsNone(channel.read())
-        self.end.send(TEXT, b"first the messages")
-        wait_until(channel.unread)
-        channel.tend()
-        self.assertEqual(channel.read(), "first the messages")
-        self.assertIsNone(channel.read(5))
+    def test_notes_come_where_they_stood_among_the_messages(self) -> None:
+        for whole in (True, False):  # read at once, and while nobody was reading
+            channel = self.make()
+            self.owner.notes = True
+            pieces = [(TEXT, b"a"), (PONG, b"1"), (TEXT, b"b"), (PONG, b"2"), (TEXT, BEAT), (BINARY, b"c")]
+            self.end.sock.sendall(b"".join(self.end.frame(opcode, payload) for opcode, payload in pieces))
+            if not whole:
+                wait_until(channel.unread)
+                channel.tend()
+            expected = ["a", Note("pong", b"1"), "b", Note("pong", b"2"), Note("heartbeat", BEAT.decode()), b"c"]
+            self.assertEqual([channel.read(5) for _ in expected], expected)
+            self.assertEqual(channel.messages_received, 3)
 
     def test_a_batch_is_written_before_the_thread_blocks_in_read(self) -> None:
         for timeout in (None, 5):
@@ -226,7 +231,9 @@ class Reading(ChannelTestCase):
         self.end.sock.sendall(self.end.frame(TEXT, b"a") * 3)
         with channel.writer.batch():
             for _ in range(3):
-                channel.send(channel.read(5) or "")
+                message = channel.read(5)
+                assert not isinstance(message, Note)
+                channel.send(message)
             self.assertEqual(self.end.pending(), [])
         self.assertEqual(len(self.end.read(3)), 3)
 

@@ -6,16 +6,16 @@ import socket
 import struct
 import threading
 import time
-from collections import deque
 from unittest import mock
 
 from sync_ws.channel.channel import Channel
 from sync_ws.channel.housekeeper import TICK, Housekeeper
+from sync_ws.channel.inbox import Inbox, Note
 from sync_ws.channel.limits import Limits
 from sync_ws.endings import Reason
-from sync_ws.messages import Message
 from sync_ws.net.transport import transport_for
 from sync_ws.protocol.frames import encode_frame
+from sync_ws.protocol.intercepts import HEART_BEAT
 from sync_ws.testing import LedgerTestCase, wait_until
 from tests.support.raw import CLOSE, PING, TEXT, frame
 from tests.support.server_case import LogLines
@@ -26,16 +26,6 @@ class Owner:
 
     def __init__(self) -> None:
         self.ends: list[Reason] = []
-        self.beats: list[str] = []
-
-    def note_heart_beat(self, text: str, binary: bytes) -> None:
-        self.beats.append(text)
-
-    def note_pong(self, payload: bytes) -> None:
-        """Counts as bytes."""
-
-    def note_end(self, reason: Reason) -> None:
-        self.ends.append(reason)
 
 
 class RoundTest(LedgerTestCase):
@@ -46,9 +36,14 @@ class RoundTest(LedgerTestCase):
         self.addCleanup(ours.close)
         self.peer.settimeout(5)
         self.owner = Owner()
-        self.inbox: deque[Message] = deque()
+        self.inbox = Inbox()
         self.channel = Channel(
-            transport_for(ours), self.owner, self.inbox, client=False, limits=Limits(send_timeout=5.0)
+            transport_for(ours),
+            self.inbox,
+            client=False,
+            limits=Limits(send_timeout=5.0),
+            on_end=self.owner.ends.append,
+            intercepts={HEART_BEAT: lambda channel, beat: Note("heartbeat", beat.text)},
         )
         self.keeper = Housekeeper("test", ping_interval=20, ping_timeout=10, close_timeout=5)
         self.addCleanup(self.keeper._close_pipe)
@@ -77,8 +72,9 @@ class RoundTest(LedgerTestCase):
 
     def start_now(self) -> None:
         """The channel was seen at a real time; go on from there, as the thread does."""
-        watch = self.keeper._watched[self.channel]
-        watch.alive_at = self.now
+        liveness = self.keeper._watched[self.channel].liveness
+        assert liveness is not None
+        liveness.due = self.now + 20
 
     def test_silence_is_pinged_once_and_then_given_up(self) -> None:
         self.start_now()
@@ -112,7 +108,9 @@ class RoundTest(LedgerTestCase):
         self.assertEqual((self.pings(), self.owner.ends), (1, []))
 
     def test_without_an_interval_there_are_no_pings(self) -> None:
+        self.keeper.discard(self.channel)
         self.keeper._ping_interval = None
+        self.keeper.add(self.channel)
         self.rounds(200)
         self.assertEqual((self.pings(), self.owner.ends), (0, []))
 
@@ -126,7 +124,7 @@ class RoundTest(LedgerTestCase):
     def test_it_reads_for_a_busy_handler_and_finds_the_end(self) -> None:
         self.peer.sendall(frame(TEXT, b'{"ModeCode":"heart_beat"}') + frame(TEXT, b"later"))
         self.rounds(TICK)
-        self.assertEqual((self.owner.beats, list(self.inbox)), (['{"ModeCode":"heart_beat"}'], ["later"]))
+        self.assertEqual(list(self.inbox), [Note("heartbeat", '{"ModeCode":"heart_beat"}'), "later"])
         self.peer.sendall(frame(CLOSE, struct.pack("!H", 4000)))
         self.rounds(TICK)
         self.assertEqual(self.owner.ends, [])  # not at once: the handler may be about to answer what came before
@@ -171,7 +169,7 @@ class ThreadTest(LedgerTestCase):
         ours, peer = socket.socketpair()
         with ours, peer:
             peer.settimeout(5)
-            channel = Channel(transport_for(ours), Owner(), deque(), client=False, limits=Limits())
+            channel = Channel(transport_for(ours), Inbox(), client=False, limits=Limits(), on_end=Owner().ends.append)
             keeper = Housekeeper("test", ping_interval=None, ping_timeout=10, close_timeout=5)
             keeper.start()
             keeper.add(channel)

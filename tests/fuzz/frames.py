@@ -19,10 +19,10 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame
 from websockets.protocol import OPEN, Protocol, Side
 
-from sync_ws.envelope import HEART_BEAT_MARK, is_heart_beat
 from sync_ws.messages import Message, Opcode
 from sync_ws.protocol.deflate import Deflate, Negotiation
 from sync_ws.protocol.frame_reader import FrameReader
+from sync_ws.protocol.intercepts import HEART_BEAT
 from tests.fuzz.differences import DIFFERENCES, LIMIT, Case, Outcome
 from tests.fuzz.streams import damaged, headers, pieces, stream
 
@@ -35,8 +35,7 @@ def ours(case: Case, parts: Sequence[bytes], room: int) -> Outcome:
     """What FrameReader makes of the parts."""
     deflate = None if case.deflate is None else Deflate(Negotiation(receive_takeover=case.deflate))
     reader = FrameReader(
-        expect_masked=case.masked, max_message=LIMIT, max_fragments=1 << 30, is_heart_beat=is_heart_beat,
-        heart_beat_mark=HEART_BEAT_MARK, deflate=deflate,
+        expect_masked=case.masked, max_message=LIMIT, max_fragments=1 << 30, intercepts=(HEART_BEAT,), deflate=deflate,
     )  # fmt: skip
     outcome = Outcome()
     for part in parts:
@@ -54,7 +53,7 @@ def ours(case: Case, parts: Sequence[bytes], room: int) -> Outcome:
 
 
 def _take_control(outcome: Outcome, control: Any) -> None:
-    if control.opcode == Opcode.HEART_BEAT:
+    if control.opcode == Opcode.INTERCEPTED:
         outcome.heart_beats.append(control.text)
     elif control.opcode == Opcode.FAIL:
         outcome.code, outcome.text = control.close

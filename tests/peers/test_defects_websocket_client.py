@@ -100,8 +100,6 @@ class FragmentJoiningTest(DefectTestCase):
             expect_masked=False,
             max_message=1 << 24,
             max_fragments=10_000,
-            is_heart_beat=lambda text: False,
-            heart_beat_mark="-",
         )
         started = time.process_time()
         messages: deque[str | bytes] = deque()

@@ -208,7 +208,7 @@ class HeartBeats(BothRoles):
     def test_a_heartbeat_is_no_message_whole_or_in_fragments(self) -> None:
         beat = self.BEAT.encode()
         self.check(
-            ["x", (Opcode.HEART_BEAT, self.BEAT), (Opcode.HEART_BEAT, self.BEAT)],
+            ["x", (Opcode.INTERCEPTED, self.BEAT), (Opcode.INTERCEPTED, self.BEAT)],
             (TEXT, beat),
             (TEXT, beat[:9], {"fin": False}),
             (CONT, beat[9:]),
@@ -221,7 +221,7 @@ class HeartBeats(BothRoles):
             reader.feed(frame(BINARY, self.BEAT.encode(), masked=server))
             [control] = reader.parse(deque(), 1)
             self.assertEqual(
-                (control.opcode, control.payload, control.text), (Opcode.HEART_BEAT, self.BEAT.encode(), self.BEAT)
+                (control.opcode, control.payload, control.text), (Opcode.INTERCEPTED, self.BEAT.encode(), self.BEAT)
             )
 
     def test_what_only_speaks_of_heartbeats_is_a_message(self) -> None:
@@ -448,7 +448,7 @@ class Compressed(BothRoles):
         data = Deflate(Negotiation()).compress(beat.encode()) or b""
         for server in self.roles():
             reader = make_reader(server=server, deflate=Deflate(Negotiation()))
-            self.assertEqual(read(reader, frame(TEXT, data, masked=server, rsv=4)), [(Opcode.HEART_BEAT, beat)])
+            self.assertEqual(read(reader, frame(TEXT, data, masked=server, rsv=4)), [(Opcode.INTERCEPTED, beat)])
 
     def test_what_cannot_be_compressed_may_have_the_whole_limit_too(self) -> None:
         for limit in (100, 70_000, 1 << 20):
@@ -496,7 +496,7 @@ def conversation(server: bool) -> tuple[bytes, list[Item]]:
     data = b"".join(frame(opcode, payload, masked=server, **more) for opcode, payload, more in parts)
     expected: list[Item] = [
         "héllo", bytes(range(130)), "", "é", b"packed " * 20, b"",
-        (PING, b"one"), (PONG, b""), (Opcode.HEART_BEAT, '{"ModeCode":"heart_beat"}'), (CLOSE, Close(1001, "bye")),
+        (PING, b"one"), (PONG, b""), (Opcode.INTERCEPTED, '{"ModeCode":"heart_beat"}'), (CLOSE, Close(1001, "bye")),
     ]  # fmt: skip
     return data, expected
 

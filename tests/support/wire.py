@@ -14,18 +14,19 @@ import socket
 import threading
 import time
 import warnings
-from collections import deque
 from itertools import cycle
 from typing import NamedTuple
 
 from sync_ws.channel.channel import Channel
+from sync_ws.channel.inbox import Inbox, Note
 from sync_ws.channel.limits import Limits
 from sync_ws.endings import Reason
-from sync_ws.envelope import HEART_BEAT_MARK, is_heart_beat
-from sync_ws.messages import Message, Opcode
+from sync_ws.messages import Opcode
 from sync_ws.net.transport import Transport, transport_for
 from sync_ws.protocol.deflate import Deflate
 from sync_ws.protocol.frame_reader import FrameReader
+from sync_ws.protocol.frames import Control
+from sync_ws.protocol.intercepts import HEART_BEAT
 
 __all__ = ["KEY", "End", "Frame", "Owner", "fork", "frame", "join", "make_channel", "make_reader", "read_frames", "xor"]
 
@@ -99,8 +100,7 @@ def make_reader(
         expect_masked=server,
         max_message=max_message,
         max_fragments=max_fragments,
-        is_heart_beat=is_heart_beat,
-        heart_beat_mark=HEART_BEAT_MARK,
+        intercepts=(HEART_BEAT,),
         deflate=deflate,
     )
 
@@ -109,22 +109,21 @@ class Owner:
     """What owns a channel: answers heartbeats as a connection does, and keeps notes."""
 
     def __init__(self) -> None:
-        self.inbox: deque[Message] = deque()
+        self.inbox = Inbox()
         self.heart_beats: list[str] = []
         self.pongs: list[bytes] = []
         self.ends: list[Reason] = []
-        self.channel: Channel | None = None
 
-    def note_heart_beat(self, text: str, binary: bytes) -> None:
-        self.heart_beats.append(text)
-        assert self.channel is not None
-        self.channel.writer.post(Opcode.TEXT, text.encode())
+        self.notes = False  # whether heartbeats and Pongs are told in the inbox, too
 
-    def note_pong(self, payload: bytes) -> None:
+    def answer(self, channel: Channel, beat: Control) -> Note | None:
+        self.heart_beats.append(beat.text)
+        channel.writer.post(Opcode.TEXT, beat.text.encode())
+        return Note("heartbeat", beat.text) if self.notes else None
+
+    def pong(self, payload: bytes) -> Note | None:
         self.pongs.append(payload)
-
-    def note_end(self, reason: Reason) -> None:
-        self.ends.append(reason)
+        return Note("pong", payload) if self.notes else None
 
 
 def make_channel(
@@ -139,8 +138,18 @@ def make_channel(
     if isinstance(transport, socket.socket):
         transport = transport_for(transport)
     owner = Owner()
-    owner.channel = Channel(transport, owner, owner.inbox, client=client, limits=limits, deflate=deflate, early=early)
-    return owner.channel, owner
+    channel = Channel(
+        transport,
+        owner.inbox,
+        client=client,
+        limits=limits,
+        on_end=owner.ends.append,
+        on_pong=owner.pong,
+        intercepts={HEART_BEAT: owner.answer},
+        deflate=deflate,
+        early=early,
+    )
+    return channel, owner
 
 
 class End:

@@ -1,0 +1,52 @@
+"""The inbox: messages and notes in one order, each bounded for itself."""
+
+from __future__ import annotations
+
+import unittest
+
+from sync_ws.channel.inbox import MAX_NOTES, Inbox, Note
+
+
+def beat(number: int) -> Note:
+    return Note("heartbeat", number)
+
+
+class InboxTest(unittest.TestCase):
+    def test_a_note_stands_where_it_came(self) -> None:
+        inbox = Inbox(["a", "b", "c"])
+        inbox.note(beat(1), 1)
+        inbox.note(beat(2), 4)
+        self.assertEqual(list(inbox), ["a", beat(1), "b", "c", beat(2)])
+
+    def test_notes_are_bounded_and_the_oldest_goes(self) -> None:
+        inbox = Inbox(["first"])
+        for number in range(MAX_NOTES + 10):
+            inbox.note(beat(number), len(inbox))
+        self.assertEqual(inbox[0], "first")
+        self.assertEqual(list(inbox)[1:], [beat(number) for number in range(10, MAX_NOTES + 10)])
+
+    def test_notes_take_no_message_its_place(self) -> None:
+        inbox = Inbox(["aa", beat(1), b"bb", beat(2)])
+        self.assertEqual(inbox.space(16, 100), 14)
+        self.assertEqual(inbox.space(2, 100), 0)
+        self.assertEqual(inbox.space(1, 100), 0)
+        self.assertEqual(inbox.space(16, 5), 14)
+        self.assertEqual(inbox.space(16, 4), 0)
+        self.assertEqual(Inbox([beat(1)]).space(1, 1), 1)
+
+    def test_messages_are_dropped_from_a_place_on_and_notes_stay(self) -> None:
+        inbox = Inbox(["kept", beat(1), "gone", beat(2), b"gone too", beat(3)])
+        inbox.drop_messages(1)
+        self.assertEqual(list(inbox), ["kept", beat(1), beat(2), beat(3)])
+        inbox.drop_messages(0)
+        self.assertEqual(list(inbox), [beat(1), beat(2), beat(3)])
+
+    def test_only_notes_that_no_message_stands_before_are_taken(self) -> None:
+        inbox = Inbox([beat(1), beat(2), "message", beat(3)])
+        self.assertEqual(inbox.take_notes(), [beat(1), beat(2)])
+        self.assertEqual(inbox.take_notes(), [])
+        self.assertEqual(list(inbox), ["message", beat(3)])
+
+
+if __name__ == "__main__":
+    unittest.main()
