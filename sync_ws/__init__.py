@@ -43,10 +43,10 @@ from .on_demand import names_on_demand
 
 if TYPE_CHECKING:
     from .client.client import Client
+    from .protocol.http_head import Headers, Request
     from .server.connection import Connection
-    from .server.request import Headers, Request
+    from .server.policy import bearer_token
     from .server.server import Delivery, Server
-    from .server.upgrade import bearer_token
 
 __all__ = [
     "Backoff",
@@ -90,10 +90,10 @@ __getattr__ = names_on_demand(
         "Client": "client.client",
         "Connection": "server.connection",
         "Delivery": "server.server",
-        "Headers": "server.request",
-        "Request": "server.request",
+        "Headers": "protocol.http_head",
+        "Request": "protocol.http_head",
         "Server": "server.server",
-        "bearer_token": "server.upgrade",
+        "bearer_token": "server.policy",
     },
 )
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import re
 
-__all__ = ["check_count", "check_seconds", "check_token", "check_value"]
+__all__ = ["CONTROL", "TOKEN", "check_count", "check_seconds", "check_token", "check_value"]
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2; for fullmatch
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # what no header field may hold; a tab is allowed in it
 
 
 def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
@@ -38,13 +38,13 @@ def check_value(what: str, value: str) -> str:
     """``value`` if it fits in one header line; ValueError if it has control characters, line ends above all."""
     if not isinstance(value, str):
         raise TypeError(f"{what} is a string, not {type(value).__name__}")
-    if _CONTROL.search(value):
+    if CONTROL.search(value):
         raise ValueError(f"{what} must not contain control characters or line ends")
     return value
 
 
 def check_token(what: str, value: str) -> str:
     """``value`` if it is a token (RFC 9110 section 5.6.2), else ValueError."""
-    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+    if not isinstance(value, str) or not TOKEN.fullmatch(value):
         raise ValueError(f"{what} is a token of visible ASCII characters without separators, not {value!r}")
     return value

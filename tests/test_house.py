@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "client": {"channel", "protocol", "net", "ground"},
     "server": {"channel", "protocol", "net", "ground"},
     "testing": {"server", "client", "channel", "protocol", "net", "ground", "face"},
-    "face": {"client", "server", "ground"},  # __init__, __main__, client_events
+    "face": {"client", "server", "protocol", "ground"},  # __init__, __main__, client_events
 }
 SYSTEM = {"socket", "ssl", "threading", "select", "selectors", "time"}
 

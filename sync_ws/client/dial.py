@@ -19,14 +19,16 @@ import select
 import socket
 import ssl
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, Sequence, TypeVar
+from typing import Any, TypeVar
 
 import websocket
 
 from ..endings import Reason
 from ..errors import CertificateError, HandshakeError, HandshakeRejected, HandshakeTimeout
-from ..protocol import deflate
+from ..protocol import deflate, handshake
+from ..protocol.http_head import Headers
 from ..timing import Deadline
 from .address import Target
 from .handshake_stream import HandshakeStream, Io
@@ -47,7 +49,7 @@ class Opened:
     sock: socket.socket
     early: bytes  # bytes that came behind the response
     subprotocol: str | None
-    headers: Mapping[str, str]
+    headers: Headers
     deflate: deflate.Negotiation | None
 
 
@@ -318,13 +320,12 @@ class Dial(Io):
             if refused is None:
                 raise
             raise refused from exc
+        assert stream.response is not None
         try:
-            answer = stream.check()
-            subprotocol = self._agreed_subprotocol(answer)
-            agreed = self._agreed_deflate(answer)
+            agreed = handshake.verify(stream.response, stream.key, self._subprotocols, self._compression)
         except ValueError as exc:
             raise HandshakeError(Reason(f"not a valid opening handshake: {exc}", permanent=True)) from exc
-        return Opened(sock, stream.rest(), subprotocol, stream.headers, agreed)
+        return Opened(sock, stream.rest(), agreed.subprotocol, stream.response.headers, agreed.deflate)
 
     def _refused(self, stream: HandshakeStream, exc: Exception) -> HandshakeError | None:
         """What ``exc`` means, None when it says so itself."""
@@ -338,30 +339,17 @@ class Dial(Io):
                 return None
             return HandshakeError(Reason(f"not a valid opening handshake: {exc}", permanent=status == 101, error=exc))
         body = getattr(exc, "resp_body", None) or b""
+        headers = stream.response.headers if stream.response is not None else Headers()
         again = status in RETRY_STATUS or status >= 500
         line = body[:200].decode("utf-8", "replace").strip().partition("\n")[0]
         reason = Reason(
             f"the server answered {status}" + (f": {ascii(line)[1:-1]}" if line else ""),
             status=status,
-            retry_after=_retry_after(stream.headers.get("retry-after", "")),
+            retry_after=_retry_after(headers.get("Retry-After", "")),
             permanent=not again,
             error=exc,
         )
-        return HandshakeRejected(reason, stream.headers, body)
-
-    def _agreed_subprotocol(self, answer: Mapping[str, str]) -> str | None:
-        subprotocol = answer.get("sec-websocket-protocol")
-        if subprotocol is not None and subprotocol not in self._subprotocols:
-            raise ValueError("the server chose a subprotocol that was not offered")
-        return subprotocol
-
-    def _agreed_deflate(self, answer: Mapping[str, str]) -> deflate.Negotiation | None:
-        extensions = answer.get("sec-websocket-extensions")
-        if extensions is None:
-            return None
-        if not self._compression:
-            raise ValueError("the server chose an extension that was not offered")
-        return deflate.check_answer(extensions)
+        return HandshakeRejected(reason, headers, body)
 
 
 def _retry_after(value: str) -> float | None:

@@ -11,24 +11,21 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from typing import Any, Callable, NamedTuple, Sequence
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from ..channel.limits import Limits
 from ..errors import Refusal
+from ..protocol.handshake import Policy
 from ..timing import Deadline
+from .answers import FULL
 from .connection import Connection
+from .pages import Pages
+from .policy import Authenticate
 from .registry import Claim, NameTaken, NoPlace, Registry
-from .upgrade import Upgrade, UpgradeHandler, UpgradePolicy
+from .upgrade import Upgrade, UpgradeHandler
 
-__all__ = ["NO_THREAD", "Admitted", "Reception"]
-
-RETRY_AFTER = 5  # seconds, in the 503 of a full server
-FULL = "the server is full, try again later"
-# for a connection that gets no thread, in which its request could be read
-NO_THREAD = (
-    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    f"Retry-After: {RETRY_AFTER}\r\nContent-Length: {len(FULL) + 1}\r\nConnection: close\r\n\r\n{FULL}\n"
-).encode()
+__all__ = ["Admitted", "Reception"]
 
 
 class Admitted(NamedTuple):
@@ -43,22 +40,22 @@ class Reception:
 
     def __init__(
         self,
-        policy: UpgradePolicy,
+        policy: Policy,
         registry: Registry[Connection],
         *,
+        authenticate: Authenticate | None,
+        pages: Pages | None,
         ssl_context: ssl.SSLContext | None,
         timeout: float,
-        subprotocols: Sequence[str],
-        compression: bool,
         limits: Limits,
         on_heart_beat: Callable[[Connection, str], None],
     ) -> None:
         self._policy = policy
         self._registry = registry
+        self._authenticate = authenticate
+        self._pages = pages
         self._ssl_context = ssl_context
         self._timeout = timeout
-        self._subprotocols = subprotocols
-        self._compression = compression
         self._limits = limits
         self._on_heart_beat = on_heart_beat
         # guards the two below; any thread, for set operations and assignments only
@@ -107,8 +104,17 @@ class Reception:
             if isinstance(sock, ssl.SSLSocket):
                 sock.settimeout(deadline.remaining())
                 sock.do_handshake()
-            handler = UpgradeHandler(sock, peer, self._policy, deadline, secure=self._ssl_context is not None)
-            admitted = None if handler.upgrade is None else self._admit(sock, handler, handler.upgrade, deadline)
+            handler = UpgradeHandler(
+                sock,
+                peer,
+                self._policy,
+                deadline,
+                secure=self._ssl_context is not None,
+                authenticate=self._authenticate,
+                pages=self._pages,
+            )
+            handler.handle()
+            admitted = None if handler.upgrade is None else self._admit(sock, handler, handler.upgrade)
         except BaseException:
             sock.close()
             raise
@@ -126,30 +132,29 @@ class Reception:
             self._pending.add(secure)
         return secure
 
-    def _admit(
-        self, sock: socket.socket, handler: UpgradeHandler, upgrade: Upgrade, deadline: Deadline
-    ) -> Admitted | None:
-        """Give an accepted request its place and its name, and answer it with 101; or refuse it."""
+    def _admit(self, sock: socket.socket, handler: UpgradeHandler, upgrade: Upgrade) -> Admitted | None:
+        """Give an accepted request its place and its name, answer it with 101 and make the connection; or refuse it."""
+        name = upgrade.accepted.name
         try:
             if self._closed:
                 raise NoPlace("the server is shutting down")
-            claim = self._registry.claim(upgrade.name)
+            claim = self._registry.claim(name)
         except NoPlace:
-            handler.refuse(Refusal(503, FULL, {"Retry-After": str(RETRY_AFTER)}))
+            handler.refuse(FULL)
             return None
         except NameTaken:
             handler.refuse(Refusal(409, "expected a name that is not in use"))
             return None
         try:
+            handler.switch()
             connection = Connection(
                 sock,
                 upgrade.request,
-                name=upgrade.name,
+                name=name,
                 identity=upgrade.identity,
-                subprotocols=self._subprotocols,
-                compression=self._compression,
+                subprotocols=self._policy.subprotocols,
+                agreed=upgrade.accepted.agreed,
                 limits=self._limits,
-                deadline=deadline,
                 early=upgrade.early,
                 on_heart_beat=self._on_heart_beat,
                 # the name is free as soon as the connection has ended, though its handler may still be at work

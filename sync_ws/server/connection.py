@@ -1,9 +1,9 @@
 """One client's connection on the server: simple-websocket's ``Server``, on a channel of our own.
 
 Why so: simple-websocket brings the face that its users know (``send``, ``receive``, ``close``, ``connected``,
-``subprotocol``), its hooks and its choice of a subprotocol.  Its reader thread is replaced through its own hook,
-``thread_class``, by none at all: the connection's one thread reads inline, and everything after the 101 is the
-channel's.
+``subprotocol``).  Its constructor is not called: it takes a socket out of a WSGI environment, does the opening
+handshake and starts a thread, and makes the wsproto object that all this stands on.  Here the opening handshake is
+over when a connection is made, its one thread reads inline, and everything is the channel's.
 
 Threading: as in ``peer``.  Heartbeats are answered in whatever thread reads; the ``heartbeat`` event is emitted by
 the connection's own thread, in order with everything else.
@@ -12,12 +12,11 @@ the connection's own thread, in order with everything else.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, Callable, Sequence
+from typing import Any, NoReturn
 
 import simple_websocket
-from wsproto.events import Request as HandshakeRequest
-from wsproto.utilities import generate_accept_token
 
 from ..channel.channel import Channel
 from ..channel.conversation import Peer
@@ -27,33 +26,37 @@ from ..endings import CloseCode, Reason
 from ..errors import ConnectionClosed
 from ..messages import Data, Message, Opcode
 from ..net.transport import transport_for
-from ..protocol.deflate import Deflate, Negotiation, accept_first
+from ..protocol.deflate import Deflate
 from ..protocol.frames import Control
+from ..protocol.handshake import Agreed
+from ..protocol.http_head import Request
 from ..protocol.intercepts import HEART_BEAT
 from ..timing import Deadline
-from .request import Request
 
 __all__ = ["Connection"]
 
 
-class _NoThread:
-    """What ``thread_class`` makes: nothing. Reading is inline."""
+class _NotHere:
+    """What is inherited and cannot work, so that ``hasattr`` says so, and whoever asks for it reads why."""
 
-    name = ""
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
 
-    def __init__(self, target: Callable[[], None]) -> None:
-        """Nothing will run ``target``."""
-
-    def start(self) -> None:
-        """There is nothing to start."""
+    def __get__(self, instance: object, owner: type) -> NoReturn:
+        text = "a connection is made by its server, after the opening handshake"
+        raise AttributeError(f"{owner.__name__!r} has no attribute {self._name!r}: {text}")
 
 
 class Connection(Peer, simple_websocket.Server):  # type: ignore[misc]
-    """A conversation with one client.  Made by the server; the handler gets it.
+    """A conversation with one client.  Made by the server, after the 101; the handler gets it.
 
     ``name``: from the query, None without one.  ``request``: the opening handshake's request.  ``subprotocol``: the one
-    agreed on, or None.  ``identity``: what the ``authenticate`` hook returned.
+    agreed on, or None.  ``identity``: what the ``authenticate`` hook returned.  ``subprotocols``: what the server had
+    to offer; simple-websocket's ``choose_subprotocol`` tells what that makes of other offers: this one is answered.
     """
+
+    accept = _NotHere()
+    handshake = _NotHere()
 
     def __init__(
         self,
@@ -62,82 +65,38 @@ class Connection(Peer, simple_websocket.Server):  # type: ignore[misc]
         *,
         name: str | None = None,
         identity: Any = None,
-        subprotocols: Sequence[str] = (),
-        compression: bool = False,
+        subprotocols: Iterable[str] = (),
+        agreed: Agreed = Agreed(),
         limits: Limits | None = None,
-        deadline: Deadline | None = None,
         early: bytes = b"",
         on_heart_beat: Callable[[Connection, str], None] | None = None,
         on_end: Callable[[Connection, Reason], object] | None = None,
     ) -> None:
-        Peer.__init__(self)
+        Peer.__init__(self)  # and not simple_websocket.Server's, see the module
         self.name = name
         self.request = request
         self.identity = identity
+        self.subprotocols = list(subprotocols)
+        self.subprotocol = agreed.subprotocol
         self._on_heart_beat = on_heart_beat
         self._inbox = Inbox()
-        self._accepted = False
-        self._channel: Channel | None = None
-        self._handshake_deadline = deadline or Deadline(10.0)
-        self._compression = compression
-        self._deflate: Negotiation | None = None
-        environ = {"werkzeug.socket": sock}  # how simple-websocket is told of the socket
-        simple_websocket.Server.__init__(
-            self, environ, list(subprotocols), thread_class=_NoThread, event_class=object, selector_class=object
-        )
-        del self.ws, self.environ, self.thread, self.input_buffer  # of no use without its thread
-        self._channel = Channel(
+        self.channel = Channel(
             transport_for(sock),
             self._inbox,
             client=False,
             limits=limits or Limits(),
             on_end=lambda reason: on_end(self, reason) if on_end is not None else None,
             intercepts={HEART_BEAT: self._answer_heart_beat},
-            deflate=Deflate(self._deflate) if self._deflate else None,
+            deflate=Deflate(agreed.deflate) if agreed.deflate else None,
             early=early,
         )
-
-    def handshake(self) -> None:
-        """simple-websocket calls it: answer the opening handshake (RFC 6455 section 4.2.2) under our deadline.
-
-        The request has been checked by ``upgrade``.  Having wsproto and h11 parse it once more would cost a third of
-        the whole handshake, and fail without an answer on what they read more narrowly than the RFC.
-        """
-        headers = self.request.headers
-        offered = headers.tokens("Sec-WebSocket-Protocol")
-        self.subprotocol = self.choose_subprotocol(HandshakeRequest("", self.request.path, subprotocols=offered))
-        accept = generate_accept_token(headers["Sec-WebSocket-Key"].encode()).decode()
-        lines = [
-            "HTTP/1.1 101 Switching Protocols",
-            "Upgrade: websocket",
-            "Connection: Upgrade",
-            f"Sec-WebSocket-Accept: {accept}",
-        ]
-        if self.subprotocol is not None:
-            lines.append(f"Sec-WebSocket-Protocol: {self.subprotocol}")
-        accepted = accept_first(headers.tokens("Sec-WebSocket-Extensions")) if self._compression else None
-        if accepted is not None:
-            answer, self._deflate = accepted
-            lines.append(f"Sec-WebSocket-Extensions: {answer}")
-        self.sock.settimeout(self._handshake_deadline.remaining())
-        self.sock.sendall("\r\n".join([*lines, "", ""]).encode())
-        self._accepted = True
 
     # -- the application's face -----------------------------------------------------------------------------------
 
     @property
     def connected(self) -> bool:
         """Whether messages may still be sent."""
-        return self._accepted if self._channel is None else self._channel.open
-
-    @connected.setter
-    def connected(self, value: bool) -> None:
-        """simple-websocket's constructor sets it; what counts is the channel's state."""
-
-    @property
-    def channel(self) -> Channel:
-        assert self._channel is not None
-        return self._channel
+        return self.channel.open
 
     def send(self, data: Data) -> None:
         """Send one message: str as text, bytes as binary; back when it is in the kernel.
@@ -145,7 +104,7 @@ class Connection(Peer, simple_websocket.Server):  # type: ignore[misc]
         Safe from any thread, in order for each.  ConnectionClosed when the connection is not open, SendTimeout when
         the client does not read for ``send_timeout`` seconds, TypeError for what is neither text nor bytes.
         """
-        self._channel.send(data)  # type: ignore[union-attr]
+        self.channel.send(data)
 
     def batch(self) -> AbstractContextManager[None]:
         """``with conn.batch():`` gathers what this thread sends inside into one write.
@@ -176,11 +135,7 @@ class Connection(Peer, simple_websocket.Server):  # type: ignore[misc]
     @property
     def close_reason(self) -> Any:
         """Why the connection ended (a ``Reason``), None while it has not."""
-        return self._channel.reason if self._channel else None
-
-    @close_reason.setter
-    def close_reason(self, value: Any) -> None:
-        """simple-websocket's constructor sets it; the channel knows better."""
+        return self.channel.reason
 
     def stats(self) -> dict[str, Any]:
         """Counters of this connection: messages, bytes, what is queued."""
@@ -203,7 +158,7 @@ class Connection(Peer, simple_websocket.Server):  # type: ignore[misc]
     # -- what is received ------------------------------------------------------------------------------------------
 
     def _next_message(self, timeout: float | None) -> Message:
-        item = self._channel.read(timeout)  # type: ignore[union-attr]
+        item = self.channel.read(timeout)
         if not isinstance(item, Note):
             return item
         deadline = Deadline(timeout)

@@ -27,14 +27,15 @@ from ..errors import ConnectionClosed, SendTimeout
 from ..events import EventBus, H
 from ..messages import Data, as_payload
 from ..protocol.frames import encode_frame
+from ..protocol.http_head import Request
 from ..timing import Deadline
-from .admission import NO_THREAD, Reception
+from .admission import Reception
+from .answers import NO_THREAD
 from .connection import Connection
 from .listener import Listener
 from .pages import check_pages
+from .policy import make_policy
 from .registry import Claim, Registry
-from .request import Request
-from .upgrade import UpgradePolicy
 
 __all__ = ["Delivery", "Server"]
 
@@ -84,11 +85,10 @@ class Server:
         ping_interval: float | None = 20.0,
         ping_timeout: float = 20.0,
     ) -> None:
-        if not path.startswith("/") or "?" in path or "#" in path:
-            raise ValueError(f"path is an absolute path without a query, such as /ws/, not {path!r}")
+        policy = make_policy(
+            path, origins=origins, require_name=require_name, subprotocols=subprotocols, compression=compression
+        )
         check_count("max_connections", max_connections)
-        if isinstance(origins, str) or isinstance(subprotocols, str):
-            raise TypeError("origins and subprotocols are lists of strings, not a string")
         self._limits = Limits(
             max_message=check_count("max_message", max_message),
             max_fragments=check_count("max_fragments", max_fragments),
@@ -106,12 +106,12 @@ class Server:
         self._bus = EventBus(EVENTS, on_error=self._event_function_raised)
         self._registry: Registry[Connection] = Registry(name_policy, max_connections)
         self._reception = Reception(
-            UpgradePolicy(path, origins, require_name, authenticate, check_pages(pages)),
+            policy,
             self._registry,
+            authenticate=authenticate,
+            pages=check_pages(pages),
             ssl_context=ssl_context,
             timeout=check_seconds("handshake_timeout", handshake_timeout),
-            subprotocols=tuple(subprotocols),
-            compression=compression,
             limits=self._limits,
             on_heart_beat=lambda conn, text: self._emit("heartbeat", conn, text),
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import select
 import socket
 import threading
@@ -11,8 +9,9 @@ import time
 import unittest
 from collections.abc import Callable
 
-from sync_ws.client.handshake_stream import MAX_BODY, MAX_HEAD, MAX_HEADERS, HandshakeStream
+from sync_ws.client.handshake_stream import MAX_BODY, HandshakeStream
 from sync_ws.errors import HandshakeError
+from sync_ws.protocol.http_head import MAX_HEADERS, MAX_RESPONSE
 from sync_ws.testing import LedgerTestCase
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -76,9 +75,10 @@ class HandshakeStreamTest(LedgerTestCase):
     def test_the_response_and_what_came_behind_it_in_one_segment(self) -> None:
         self.stream.send(REQUEST)
         self.answer(GOOD + b"\x81\x02hi")
-        self.assertEqual(self.read_head(), GOOD)
-        self.assertEqual(self.stream.status, 101)
-        self.stream.check()
+        self.assertEqual(self.read_head().lower(), GOOD.lower())
+        self.assertEqual((self.stream.status, self.stream.key), (101, KEY))
+        assert self.stream.response is not None
+        self.assertEqual(self.stream.response.headers["Sec-WebSocket-Accept"], ACCEPT)
         self.assertEqual(self.stream.rest(), b"\x81\x02hi")
 
     def test_a_cookie_of_the_shared_jar_is_not_sent_and_our_own_is(self) -> None:
@@ -92,13 +92,18 @@ class HandshakeStreamTest(LedgerTestCase):
     def test_a_cookie_that_the_server_sets_is_not_shown_to_the_jar(self) -> None:
         self.answer(GOOD.replace(b"\r\n\r\n", b"\r\nSet-Cookie: a=1; Domain=a.test\r\n\r\n"))
         self.assertNotIn(b"cookie", self.read_head().lower())
-        self.assertEqual(self.stream.headers["set-cookie"], "a=1; Domain=a.test")
+        assert self.stream.response is not None
+        self.assertEqual(self.stream.response.headers["set-cookie"], "a=1; Domain=a.test")
+
+    def test_letters_beyond_ascii_do_not_upset_websocket_client(self) -> None:
+        self.answer(GOOD.replace(b"101 X", b"101 \xe4").replace(b"\r\n\r\n", b"\r\nX-Name: J\xf6rg\r\n\r\n"))
+        self.assertIn("x-name: J\xf6rg", self.read_head().decode())
 
     def test_three_mebibytes_of_headers_are_refused_early_and_quickly(self) -> None:
         started = time.process_time()
         self.refuse(b"HTTP/1.1 101 X\r\n" + b"X-Fill: " + b"a" * (3 << 20) + b"\r\n\r\n", say="more than 40960 bytes")
         self.assertLess(time.process_time() - started, 1.0)
-        self.assertLess(len(self.stream.rest()), MAX_HEAD)
+        self.assertLess(len(self.stream.rest()), MAX_RESPONSE)
 
     def test_more_headers_than_allowed_are_refused(self) -> None:
         self.refuse(b"HTTP/1.1 101 X\r\n" + b"X: y\r\n" * (MAX_HEADERS + 1) + b"\r\n", say="more than 64 headers")
@@ -111,7 +116,7 @@ class HandshakeStreamTest(LedgerTestCase):
         thread = threading.Thread(target=dribble)
         thread.start()
         self.addCleanup(thread.join)
-        self.assertEqual(self.read_head(), GOOD)
+        self.assertEqual(self.read_head().lower(), GOOD.lower())
 
     def test_what_is_not_http_is_refused(self) -> None:
         for line in (b"SSH-2.0-x", b"HTTP/2 101 X", b"HTTP/1.1 1O1 X", b"HTTP/1.1  101 X", b"HTTP/1.1 101\tX", b""):
@@ -123,30 +128,16 @@ class HandshakeStreamTest(LedgerTestCase):
         for line in (b"no colon", b" folded: x", b"Name : x", b"a\x00b: x", b"X: a\rb", b"X: a\nY: b", b": x"):
             with self.subTest(line):
                 self.renew()
-                self.refuse(b"HTTP/1.1 101 X\r\n" + line + b"\r\n\r\n", say="malformed header")
+                self.refuse(b"HTTP/1.1 503 X\r\n" + line + b"\r\n\r\n", say="malformed header")
+                self.assertEqual((self.stream.status, self.stream.response), (503, None))
+
+    def test_thirty_thousand_blanks_and_a_nul_are_refused_at_once(self) -> None:
+        started = time.process_time()
+        self.refuse(b"HTTP/1.1 101 X\r\nX:" + b" " * 30_000 + b"\x00\r\n\r\n", say="malformed header")
+        self.assertLess(time.process_time() - started, 0.5)
 
     def test_the_end_of_the_stream_in_the_response_is_a_lost_connection(self) -> None:
         self.refuse(GOOD[:40], HandshakeError, "lost during the opening handshake")
-
-    def test_the_accept_value_must_match_to_the_letter(self) -> None:
-        for wrong in (ACCEPT.lower(), ACCEPT[:-1], "", base64.b64encode(hashlib.sha1(b"x").digest()).decode()):
-            with self.subTest(wrong):
-                self.renew()
-                self.stream.send(REQUEST)
-                self.answer(GOOD.replace(ACCEPT.encode(), wrong.encode()))
-                self.read_head()
-                with self.assertRaisesRegex(ValueError, "does not match"):
-                    self.stream.check()
-
-    def test_repeated_answers_are_refused(self) -> None:
-        for line in (f"Sec-WebSocket-Accept: {ACCEPT}", "Upgrade: websocket"):
-            with self.subTest(line):
-                self.renew()
-                self.stream.send(REQUEST)
-                self.answer(GOOD.replace(b"\r\n\r\n", f"\r\n{line}\r\n\r\n".encode()))
-                self.read_head()
-                with self.assertRaisesRegex(ValueError, "more than one"):
-                    self.stream.check()
 
     def test_the_body_of_a_refusal_is_bounded(self) -> None:
         self.answer(b"HTTP/1.1 404 X\r\n\r\n" + b"x" * (MAX_BODY + 100_000))

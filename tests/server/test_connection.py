@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import pydoc
+import socket
 import struct
 import threading
 import time
 import zlib
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import simple_websocket
+import wsproto.events
 
-from sync_ws import Close, ConcurrentReceive, Connection, ConnectionClosed, MessageError, Server
+from sync_ws import (
+    Close,
+    ConcurrentReceive,
+    Connection,
+    ConnectionClosed,
+    Headers,
+    MessageError,
+    Reason,
+    Request,
+    Server,
+)
+from sync_ws.protocol.deflate import Negotiation
+from sync_ws.protocol.handshake import Agreed
 from sync_ws.testing import LedgerTestCase
 from tests.support.raw import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RawClient, frame
 from tests.support.server_case import ServerTestCase, wait_until
@@ -195,6 +211,25 @@ class FaceTest(HandlerTestCase):
 
         self.assertEqual(self.inside(handler, client), (None, "one", 1000))
 
+    def test_what_simple_websocket_has_and_cannot_work_here_is_not_there(self) -> None:
+        def handler(connection: Connection) -> Any:
+            for name in ("accept", "handshake", "ws", "thread", "event", "input_buffer"):
+                self.assertFalse(hasattr(connection, name), name)
+            return "none of it"
+
+        self.assertEqual(self.inside(handler), "none of it")
+        for name in ("accept", "handshake"):
+            with self.assertRaisesRegex(AttributeError, f"no attribute '{name}': a connection is made by its server"):
+                getattr(Connection, name)
+        self.assertIn("recv_json", pydoc.plain(pydoc.render_doc(Connection)))
+
+    def test_the_choice_of_a_subprotocol_can_be_asked_for(self) -> None:
+        def handler(connection: Connection) -> Any:
+            offer = wsproto.events.Request("", "", subprotocols=["x", "b", "a"])
+            return connection.choose_subprotocol(offer), connection.subprotocol, connection.subprotocols
+
+        self.assertEqual(self.inside(handler, subprotocols=["a", "b"]), ("b", None, ["a", "b"]))
+
     def test_a_batch_is_written_together_when_it_ends(self) -> None:
         def handler(connection: Connection) -> Any:
             with connection.batch():
@@ -233,6 +268,44 @@ class FaceTest(HandlerTestCase):
         self.assertEqual((stats["queued_messages"], stats["queued_bytes"]), (0, 0))
         self.assertRegex(text, r"^<Connection None from 127\.0\.0\.1:\d+, open>$")
         self.assertEqual(path, "/ws/")
+
+
+class MakingTest(LedgerTestCase):
+    """A connection is made of a socket whose opening handshake is over."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.ours, self.theirs = socket.socketpair()
+        self.addCleanup(self.theirs.close)
+        self.theirs.setblocking(False)
+
+    def make(self, **options: Any) -> Connection:
+        request = Request("GET", "/ws/", {}, Headers(), ("127.0.0.1", 4242))
+        connection = Connection(self.ours, request, **options)
+        self.addCleanup(connection.channel.release)
+        self.addCleanup(connection.channel.abort, Reason("the test is over"))
+        return connection
+
+    def test_making_one_neither_reads_nor_writes(self) -> None:
+        self.theirs.send(frame(TEXT, b"hello"))
+        connection = self.make()
+        self.assertEqual(self.ours.recv(100, socket.MSG_PEEK), frame(TEXT, b"hello"))
+        with self.assertRaises(BlockingIOError):
+            self.theirs.recv(1)
+        self.assertTrue(connection.connected)
+        self.assertEqual(connection.recv(5), "hello")
+
+    def test_making_one_makes_no_object_of_wsproto(self) -> None:
+        with mock.patch.object(simple_websocket.ws, "WSConnection", side_effect=AssertionError("made")):
+            connection = self.make()
+        self.assertIsInstance(connection, simple_websocket.Server)
+
+    def test_what_was_agreed_on_and_what_came_early_is_used(self) -> None:
+        packed = deflated(b"hello" * 100)
+        early = frame(TEXT, packed, rsv=0x40)
+        connection = self.make(agreed=Agreed("chat", Negotiation()), subprotocols=["chat"], early=early)
+        self.assertEqual((connection.subprotocol, connection.subprotocols), ("chat", ["chat"]))
+        self.assertEqual(connection.recv(5), "hello" * 100)
 
 
 class CloseTest(HandlerTestCase):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hmac
 import socket
 import time
-import unittest
 from collections.abc import Callable
-from typing import Any
-from unittest import mock
+from http.server import BaseHTTPRequestHandler
+from typing import Any, cast
 
-from sync_ws import Headers, Refusal, Request, Server, bearer_token
-from sync_ws.server.request import MAX_HEADERS
-from sync_ws.server.upgrade import check_name
+from sync_ws import Refusal, Request, Server, bearer_token
+from sync_ws.protocol.handshake import Policy
+from sync_ws.protocol.http_head import MAX_HEADERS, MAX_LINE, BadHead
+from sync_ws.server.upgrade import UpgradeHandler, read_head
+from sync_ws.testing import LedgerTestCase
+from sync_ws.timing import Deadline
 from tests.support.raw import KEY, PONG, RawClient, Response, frame, handshake, read_response
 from tests.support.server_case import ServerTestCase, wait_until
 
@@ -291,12 +292,6 @@ class NameTest(RefusalTestCase):
         self.assertEqual([connection.name for connection in server.connections], [None])
         self.assertEqual(dict(server.clients), {})
 
-    def test_check_name_says_what_it_wants(self) -> None:
-        self.assertEqual(check_name("a" * 128), "a" * 128)
-        for name in ("", "a" * 129, "a\n"):
-            with self.assertRaisesRegex(ValueError, "printable"):
-                check_name(name)
-
 
 class HeaderJunkTest(RefusalTestCase):
     def test_junk_in_the_negotiation_is_refused_or_ignored_quickly(self) -> None:
@@ -329,6 +324,12 @@ class HeaderJunkTest(RefusalTestCase):
                 self.assertIn(answer.status, statuses, answer.body)
                 self.assertNotIn("sec-websocket-extensions", answer.headers)
         self.assertEqual(self.log.tracebacks, [])
+
+    def test_thirty_thousand_blanks_and_a_nul_are_refused_at_once(self) -> None:
+        server = self.serve()
+        started = time.monotonic()
+        self.assert_refused(self.ask(server, handshake(lines=["X:" + " " * 30_000 + "\0"])), 400, "control characters")
+        self.assertLess(time.monotonic() - started, QUICK)
 
     def test_what_is_valid_by_the_rfc_is_not_lost_in_the_handshake_library(self) -> None:
         server = self.serve(compression=True)
@@ -413,33 +414,17 @@ class AuthenticateTest(RefusalTestCase):
             self.ask(server, request)
         self.assertEqual(asked, [])
 
-    def test_bearer_tokens_come_in_the_header_or_the_query(self) -> None:
-        server = self.serve(authenticate=bearer_token("hush-1", "hush-2", query="token"))
+    def test_a_bearer_token_opens_the_door_and_its_lack_does_not(self) -> None:
+        server = self.serve(authenticate=bearer_token("hush-1", query="token"))
         for path, line, status in (
             ("/ws/", "Authorization: Bearer hush-1", 101),
-            ("/ws/", "Authorization: bearer hush-2", 101),
             ("/ws/?token=hush-1", "X: y", 101),
-            ("/ws/", "X: y", 401),
-            ("/ws/", "Authorization: Bearer hush-", 401),
-            ("/ws/", "Authorization: Bearer hush-11", 401),
-            ("/ws/", "Authorization: Basic hush-1", 401),
-            ("/ws/", "Authorization: Bearer", 401),
             ("/ws/", "Authorization: Bearer \xe9", 401),
-            ("/ws/?token=", "X: y", 401),
-            ("/ws/?token=hush-1", "Authorization: Bearer wrong", 401),
+            ("/ws/", "X: y", 401),
         ):
             with self.subTest(path=path, line=line), RawClient(server.port) as client:
                 self.assertEqual(client.request(handshake(path, lines=[line])).status, status)
         self.assertEqual(self.log.tracebacks, [])
-
-    def test_without_a_query_name_the_query_does_not_count(self) -> None:
-        server = self.serve(authenticate=bearer_token("hush"))
-        self.assertEqual(self.ask(server, handshake("/ws/?token=hush")).status, 401)
-
-    def test_an_empty_token_is_a_mistake(self) -> None:
-        for tokens in ((), ("",), ("a", "")):
-            with self.assertRaises(ValueError):
-                bearer_token(*tokens)
 
     def test_a_token_never_shows_in_logs_or_reprs(self) -> None:
         def handler(connection: Any) -> None:
@@ -466,15 +451,6 @@ class AuthenticateTest(RefusalTestCase):
         self.assertEqual(len(seen), 4)
         self.assertGreater(len(self.log.lines), 5)
         self.assertNotIn("hush", "\n".join(self.log.lines + seen))
-
-
-class TokenComparisonTest(unittest.TestCase):
-    def test_tokens_are_compared_in_constant_time_every_one_of_them(self) -> None:
-        """What takes the same time cannot be timed in a test, so it is counted: by the function that does it."""
-        hook = bearer_token("a", "b", "c")
-        with mock.patch("hmac.compare_digest", wraps=hmac.compare_digest) as compare:
-            self.assertIs(hook(Request("GET", "/", {}, Headers([("Authorization", "Bearer a")]), ("h", 1))), True)
-        self.assertEqual(compare.call_count, 3)
 
 
 class EarlyBytesTest(ServerTestCase):
@@ -514,3 +490,108 @@ class EarlyBytesTest(ServerTestCase):
         client.sock.shutdown(socket.SHUT_WR)
         self.assertEqual(client.read_to_end(), b"")
         wait_until(lambda: server.stats()["threads"] == 0)
+
+
+class OneByteAtATime:
+    """A peer that dribbles, for counting the work it makes: what `read_head` needs of a socket."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Never waits."""
+
+    def recv(self, size: int) -> bytes:
+        self.at += 1
+        return self.data[self.at - 1 : self.at]
+
+
+class PairTestCase(LedgerTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.ours, self.theirs = socket.socketpair()
+        self.addCleanup(self.ours.close)
+        self.addCleanup(self.theirs.close)
+
+
+class ReadHeadTest(PairTestCase):
+    def test_bytes_behind_the_head_are_kept(self) -> None:
+        self.theirs.sendall(handshake() + b"\x81\x00more")
+        self.assertEqual(read_head(self.ours, Deadline(5)), (handshake()[:-4], b"\x81\x00more"))
+
+    def test_a_silent_peer_is_refused_at_the_deadline(self) -> None:
+        self.theirs.sendall(b"GET / HT")
+        started = time.monotonic()
+        with self.assertRaisesRegex(Refusal, "408 expected the whole request"):
+            read_head(self.ours, Deadline(0.05))
+        self.assertLess(time.monotonic() - started, 3)
+
+    def test_a_deadline_that_has_passed_does_not_wait(self) -> None:
+        with self.assertRaises(Refusal):
+            read_head(self.ours, Deadline(0))
+
+    def test_a_peer_that_leaves_is_told_apart_from_a_slow_one(self) -> None:
+        self.theirs.sendall(b"GET / HT")
+        self.theirs.close()
+        with self.assertRaises(ConnectionError):
+            read_head(self.ours, Deadline(5))
+
+    def test_what_has_no_end_is_refused_early(self) -> None:
+        self.theirs.setblocking(False)
+        self.theirs.send(b"GET /" + b"a" * (MAX_LINE + 4096))
+        with self.assertRaises(BadHead) as caught:
+            read_head(self.ours, Deadline(5))
+        self.assertEqual(caught.exception.status, 414)
+
+    def test_a_head_that_comes_byte_by_byte_costs_linear_time(self) -> None:
+        data = handshake(lines=["X: " + "y" * 30_000])
+        started = time.process_time()
+        head, early = read_head(cast(socket.socket, OneByteAtATime(data)), Deadline(30))
+        self.assertLess(time.process_time() - started, 2.0)
+        self.assertEqual((head + b"\r\n\r\n", early), (data, b""))
+
+
+class HandlerTest(PairTestCase):
+    """The handler by itself, as whoever has a socket and a policy may use it."""
+
+    def handler(self, policy: Policy = Policy(), **options: Any) -> UpgradeHandler:
+        return UpgradeHandler(self.ours, ("127.0.0.1", 4242), policy, Deadline(5), **options)
+
+    def test_making_one_neither_reads_nor_writes(self) -> None:
+        self.theirs.sendall(handshake())
+        handler = self.handler()
+        self.assertIsInstance(handler, BaseHTTPRequestHandler)
+        self.assertIsNone(handler.upgrade)
+        self.assertEqual(self.ours.recv(4096, socket.MSG_PEEK), handshake())
+
+    def test_what_may_become_a_websocket_is_not_answered_until_it_is_told_to_switch(self) -> None:
+        self.theirs.sendall(handshake("/ws/?name=ann") + b"early")
+        handler = self.handler(authenticate=lambda request: request.peer)
+        handler.handle()
+        upgrade = handler.upgrade
+        assert upgrade is not None
+        self.assertEqual((upgrade.accepted.name, upgrade.accepted.key, upgrade.early), ("ann", KEY, b"early"))
+        self.assertEqual(upgrade.identity, ("127.0.0.1", 4242))
+        self.theirs.setblocking(False)
+        with self.assertRaises(BlockingIOError):
+            self.theirs.recv(1)
+        handler.switch()
+        self.assertTrue(self.theirs.recv(4096).startswith(b"HTTP/1.1 101 Switching Protocols\r\n"))
+
+    def test_what_may_not_is_answered_at_once_and_the_connection_ended(self) -> None:
+        self.theirs.sendall(handshake("/nowhere"))
+        self.theirs.shutdown(socket.SHUT_WR)
+        handler = self.handler()
+        handler.handle()
+        self.assertIsNone(handler.upgrade)
+        answer = read_response(self.theirs)
+        self.assertEqual((answer.status, answer.line), (404, "expected the path /ws/"))
+        self.assertEqual(self.theirs.recv(1), b"")
+
+    def test_the_policy_is_asked_before_the_application(self) -> None:
+        asked: list[Request] = []
+        self.theirs.sendall(handshake())
+        self.theirs.shutdown(socket.SHUT_WR)
+        self.handler(Policy(require_name=True), authenticate=noting(asked)).handle()
+        self.assertEqual((read_response(self.theirs).status, asked), (400, []))

@@ -1,0 +1,207 @@
+"""The opening handshake of both sides as values (RFC 6455 section 4): what is asked, what is answered, what is agreed.
+
+Why so: whether a request may become a WebSocket depends on the request and on what the server asks, and on nothing
+else.  So it is decided here, before anything is written, registered or made, and can be tested without a socket;
+whoever has the socket writes the answer and makes the connection after it.
+
+Threading: pure functions and frozen values.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..checks import TOKEN
+from ..errors import Refusal
+from .deflate import Negotiation, accept_first, check_answer
+from .http_head import Headers, Request, Response
+
+__all__ = [
+    "Accepted",
+    "Agreed",
+    "Policy",
+    "accept_key",
+    "answer",
+    "check",
+    "check_name",
+    "verify",
+]
+
+NAME_LENGTH = 128  # characters
+SUBPROTOCOL_LENGTH = 128  # characters
+_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a server asks of an opening handshake, and what it has to offer.
+
+    ``origins``: in lower case; None: the same origin, ``*`` in it: any.
+    """
+
+    path: str = "/ws/"
+    origins: frozenset[str] | None = None
+    require_name: bool = False
+    subprotocols: tuple[str, ...] = ()
+    compression: bool = False
+
+
+class Agreed(NamedTuple):
+    """What both sides speak from here on."""
+
+    subprotocol: str | None = None
+    deflate: Negotiation | None = None
+
+
+class Accepted(NamedTuple):
+    """A request that passed the checks: what it brought, and what is agreed on.
+
+    ``extension``: what ``agreed.deflate`` means, in the words of Sec-WebSocket-Extensions.
+    """
+
+    name: str | None
+    key: str
+    agreed: Agreed
+    extension: str | None
+
+
+def accept_key(key: str) -> str:
+    """The Sec-WebSocket-Accept that answers a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
+    return base64.b64encode(hashlib.sha1((key + _GUID).encode()).digest()).decode()
+
+
+def check_name(name: str) -> str:
+    """``name`` itself if a connection may have it; ValueError if not.
+
+    1 to 128 printable characters: control, format (bidi marks) and separator characters would forge log lines.
+    """
+    if not 1 <= len(name) <= NAME_LENGTH or not name.isprintable():
+        raise ValueError(f"a name has 1 to {NAME_LENGTH} printable characters")
+    return name
+
+
+def _names(headers: Headers, name: str, token: str) -> bool:
+    """Whether a list of tokens has this one, in whatever case."""
+    return token in {item.lower() for item in headers.tokens(name)}
+
+
+# -- the server's side ----------------------------------------------------------------------------------------------
+
+
+def check(request: Request, policy: Policy) -> Accepted:
+    """What ``request`` gets under ``policy``; Refusal if it may not become a WebSocket."""
+    if request.path != policy.path:
+        raise Refusal(404, f"expected the path {policy.path}")
+    key = _check_handshake(request)
+    _check_origin(request, policy.origins)
+    name = _check_name(request, policy.require_name)
+    subprotocol = next((item for item in _offered_subprotocols(request) if item in policy.subprotocols), None)
+    accepted = accept_first(request.headers.tokens("Sec-WebSocket-Extensions")) if policy.compression else None
+    extension, deflate = accepted or (None, None)
+    return Accepted(name, key, Agreed(subprotocol, deflate), extension)
+
+
+def answer(accepted: Accepted) -> bytes:
+    """The response that makes it a WebSocket (RFC 6455 section 4.2.2)."""
+    lines = [
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Accept: {accept_key(accepted.key)}",
+    ]
+    if accepted.agreed.subprotocol is not None:
+        lines.append(f"Sec-WebSocket-Protocol: {accepted.agreed.subprotocol}")
+    if accepted.extension is not None:
+        lines.append(f"Sec-WebSocket-Extensions: {accepted.extension}")
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def _check_handshake(request: Request) -> str:
+    """The key of what is an opening handshake by RFC 6455 section 4.2.1."""
+    if request.method != "GET":
+        raise Refusal(405, "expected the method GET", {"Allow": "GET"})
+    headers = request.headers
+    if not (_names(headers, "Upgrade", "websocket") and _names(headers, "Connection", "upgrade")):
+        needed = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        raise Refusal(426, "expected an opening handshake: Upgrade: websocket, Connection: Upgrade", needed)
+    if headers.get_all("Sec-WebSocket-Version") != ["13"]:
+        raise Refusal(426, "expected Sec-WebSocket-Version: 13", {"Sec-WebSocket-Version": "13"})
+    keys = headers.get_all("Sec-WebSocket-Key")
+    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+        raise Refusal(400, "expected one Sec-WebSocket-Key of 16 bytes in base64")
+    return keys[0]
+
+
+def _check_origin(request: Request, allowed: frozenset[str] | None) -> None:
+    """A browser tells where its page came from; what is not a browser sends no Origin and passes."""
+    given = request.headers.get_all("Origin")
+    if not given or (allowed is not None and "*" in allowed):
+        return
+    if len(given) == 1:
+        origin = given[0].lower()
+        if allowed is not None:
+            same = origin in allowed
+        else:
+            # host and port as the browser sees them; the scheme may differ behind a proxy that ends TLS
+            scheme, _, place = origin.partition("://")
+            same = scheme in ("http", "https") and place == request.headers["Host"].lower()
+        if same:
+            return
+    raise Refusal(403, "expected an allowed Origin")
+
+
+def _check_name(request: Request, required: bool) -> str | None:
+    name = request.query.get("name")
+    if name is None:
+        if required:
+            raise Refusal(400, "expected a name in the query, such as ?name=test")
+        return None
+    if "name" in request.repeated:
+        raise Refusal(400, "expected one name in the query")
+    try:
+        return check_name(name)
+    except ValueError as exc:
+        raise Refusal(400, f"expected a good name in the query: {exc}") from None
+
+
+def _offered_subprotocols(request: Request) -> list[str]:
+    offered = request.headers.tokens("Sec-WebSocket-Protocol")
+    good = all(len(token) <= SUBPROTOCOL_LENGTH and TOKEN.fullmatch(token) for token in offered)
+    if not good or len(offered) != len(set(offered)):
+        raise Refusal(400, "expected Sec-WebSocket-Protocol to list distinct tokens")
+    return offered
+
+
+# -- the client's side ----------------------------------------------------------------------------------------------
+
+
+def verify(response: Response, key: str, subprotocols: Collection[str] = (), compression: bool = False) -> Agreed:
+    """What a server's answer to ``key`` agrees on; ValueError unless it completes the handshake (RFC 6455 section 4.1).
+
+    ``subprotocols`` and ``compression``: what was offered.
+    """
+    headers = response.headers
+    for name in ("sec-websocket-accept", "sec-websocket-protocol", "upgrade"):
+        if len(headers.get_all(name)) > 1:
+            raise ValueError(f"more than one {name} header")
+    if response.status != 101:
+        raise ValueError(f"the status is {response.status}, not 101")
+    if not (_names(headers, "Upgrade", "websocket") and _names(headers, "Connection", "upgrade")):
+        raise ValueError("Upgrade: websocket or Connection: Upgrade is missing")
+    if headers.get("Sec-WebSocket-Accept") != accept_key(key):
+        raise ValueError("Sec-WebSocket-Accept does not match the key")
+    subprotocol = headers.get("Sec-WebSocket-Protocol")
+    if subprotocol is not None and subprotocol not in subprotocols:
+        raise ValueError("the server chose a subprotocol that was not offered")
+    extensions = headers.get("Sec-WebSocket-Extensions")
+    if extensions is None:
+        return Agreed(subprotocol)
+    if not compression:
+        raise ValueError("the server chose an extension that was not offered")
+    return Agreed(subprotocol, check_answer(extensions))

@@ -1,0 +1,81 @@
+"""The HTTP answers to whatever does not become a WebSocket: refusals and pages; and how an answer reaches its reader.
+
+Why so: a refusal must be proper HTTP that a person can read, and a peer must get it though it is still sending: a
+socket that is closed with unread bytes in it resets the connection, and the reset overtakes the answer.
+
+Threading: pure functions, but for writing to a socket that is the caller's alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ..errors import Refusal
+from ..protocol.http_head import Request
+from ..timing import Deadline
+from .pages import Pages, content_type, find_page
+
+__all__ = ["FULL", "NO_THREAD", "Answer", "answer_page", "answer_refusal", "write_last"]
+
+log = logging.getLogger("sync_ws.server")
+RETRY_AFTER = 5  # seconds, in the 503 of a full server
+FULL = Refusal(503, "the server is full, try again later", {"Retry-After": str(RETRY_AFTER)})
+# for a connection that gets no thread, in which its request could be read
+NO_THREAD = (
+    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    f"Retry-After: {RETRY_AFTER}\r\nContent-Length: {len(FULL.text) + 1}\r\nConnection: close\r\n\r\n{FULL.text}\n"
+).encode()
+PATIENCE = 2.0  # seconds for a peer to take its answer and to stop sending
+LINGER_BYTES = 256 * 1024  # read and thrown away behind a refused request
+
+
+class Answer(NamedTuple):
+    """A response that ends its connection."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def answer_refusal(refusal: Refusal) -> Answer:
+    """The refusal's status and its one line of text."""
+    headers = {"Content-Type": "text/plain; charset=utf-8", **refusal.headers}
+    return Answer(refusal.status, headers, f"{refusal.text}\n".encode())
+
+
+def answer_page(pages: Pages, request: Request) -> Answer:
+    """The page that is asked for; Refusal if there is none."""
+    page = find_page(pages, request.path)
+    if page is None:
+        raise Refusal(404, "no such page")
+    if request.method not in ("GET", "HEAD"):
+        raise Refusal(405, "expected the method GET or HEAD", {"Allow": "GET, HEAD"})
+    headers = {"Content-Type": content_type(page), "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
+    try:
+        body = page.read_bytes()
+    except OSError as exc:  # removed a moment ago, or not ours to read
+        log.warning("the page %s cannot be read: %s", ascii(str(page)), exc)
+        raise Refusal(404, "no such page") from None
+    return Answer(200, headers, body)
+
+
+def write_last(sock: socket.socket, data: bytes) -> None:
+    """Write the last bytes of a connection, and see to it that the peer can read them.  OSError if it does not.
+
+    Under a deadline of its own: the request may have used up the other one.
+    """
+    deadline = Deadline(PATIENCE)
+    sock.settimeout(PATIENCE)
+    sock.sendall(data)
+    # not SSLSocket.shutdown: that one drops the SSL object, and what follows would be read as it comes
+    socket.socket.shutdown(sock, socket.SHUT_WR)
+    thrown_away = 0
+    while thrown_away < LINGER_BYTES and (remaining := deadline.remaining()):
+        sock.settimeout(remaining)
+        rest = sock.recv(4096)
+        if not rest:
+            return
+        thrown_away += len(rest)

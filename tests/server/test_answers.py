@@ -1,0 +1,142 @@
+"""Answers that end a connection: what they say, and that they reach a peer that is still sending."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import threading
+import time
+import unittest
+from pathlib import Path
+from unittest import mock
+
+from sync_ws import Headers, Refusal, Request
+from sync_ws.server import answers
+from sync_ws.server.answers import FULL, LINGER_BYTES, NO_THREAD, answer_page, answer_refusal, write_last
+from sync_ws.testing import LedgerTestCase
+from tests.support.raw import read_response
+
+
+class RefusalTest(LedgerTestCase):
+    def test_a_refusal_is_its_status_and_one_plain_line(self) -> None:
+        answer = answer_refusal(Refusal(429, "expected fewer attempts", {"Retry-After": "7"}))
+        self.assertEqual((answer.status, answer.body), (429, b"expected fewer attempts\n"))
+        self.assertEqual(answer.headers, {"Content-Type": "text/plain; charset=utf-8", "Retry-After": "7"})
+
+    def test_a_refusal_may_say_what_type_its_line_is(self) -> None:
+        answer = answer_refusal(Refusal(400, "{}", {"Content-Type": "application/json"}))
+        self.assertEqual(answer.headers, {"Content-Type": "application/json"})
+
+    def test_what_goes_out_without_a_thread_says_the_same_as_what_goes_out_with_one(self) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.sendall(NO_THREAD)
+            ours.shutdown(socket.SHUT_WR)
+            answer = read_response(theirs)
+        self.assertEqual((answer.status, answer.body, answer.rest), (FULL.status, answer_refusal(FULL).body, b""))
+        self.assertEqual(answer.headers["retry-after"], FULL.headers["Retry-After"])
+
+
+class PageTest(LedgerTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        self.folder = Path(holder.name).resolve()
+        (self.folder / "page.html").write_text("<p>hello</p>")
+
+    def ask(self, path: str, method: str = "GET") -> answers.Answer:
+        return answer_page(self.folder, Request(method, path, {}, Headers(), ("127.0.0.1", 4242)))
+
+    def refused(self, status: int, path: str, method: str = "GET") -> Refusal:
+        with self.assertRaises(Refusal) as caught:
+            self.ask(path, method)
+        self.assertEqual(caught.exception.status, status)
+        return caught.exception
+
+    def test_a_page_comes_with_its_type_and_is_not_to_be_guessed_at(self) -> None:
+        answer = self.ask("/page.html")
+        self.assertEqual((answer.status, answer.body), (200, b"<p>hello</p>"))
+        self.assertEqual(answer.headers["Content-Type"], "text/html; charset=utf-8")
+        self.assertEqual(answer.headers["X-Content-Type-Options"], "nosniff")
+
+    def test_what_is_not_there_is_404_and_what_is_not_asked_for_with_get_405(self) -> None:
+        self.refused(404, "/other.html", "POST")
+        self.assertEqual(self.refused(405, "/page.html", "POST").headers, {"Allow": "GET, HEAD"})
+        self.assertEqual(self.ask("/page.html", "HEAD").status, 200)
+
+    def test_a_page_that_cannot_be_read_is_404_and_in_the_log(self) -> None:
+        with (
+            mock.patch.object(Path, "read_bytes", side_effect=PermissionError("not yours")),
+            self.assertLogs("sync_ws.server", "WARNING") as logged,
+        ):
+            self.refused(404, "/page.html")
+        self.assertIn("page.html", logged.output[0])
+        self.assertIn("not yours", logged.output[0])
+
+
+class WriteLastTest(LedgerTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.peer = socket.create_connection(listener.getsockname())
+            self.addCleanup(self.peer.close)
+            self.sock, _ = listener.accept()
+        self.addCleanup(self.sock.close)
+
+    def write(self, data: bytes) -> None:
+        try:
+            write_last(self.sock, data)
+        finally:
+            self.sock.close()
+
+    def test_a_peer_that_is_still_sending_reads_all_of_it(self) -> None:
+        """A socket closed with unread bytes resets its connection, and the reset overtakes what was written."""
+        self.peer.sendall(b"x" * 100_000)
+        thread = threading.Thread(target=self.write, args=(b"the last word",))
+        thread.start()
+        self.addCleanup(thread.join)
+        got = b""
+        while piece := self.peer.recv(4096):
+            got += piece
+        self.assertEqual(got, b"the last word")
+        self.peer.close()
+
+    def test_it_is_over_when_the_peer_ends_its_stream(self) -> None:
+        self.peer.shutdown(socket.SHUT_WR)
+        with mock.patch.object(answers, "PATIENCE", 60.0):
+            self.write(b"the last word")
+        self.assertEqual(self.peer.recv(100), b"the last word")
+
+    def test_a_peer_that_stays_is_given_up_after_its_time(self) -> None:
+        started = time.monotonic()
+        with mock.patch.object(answers, "PATIENCE", 0.05), self.assertRaises(TimeoutError):
+            self.write(b"the last word")
+        self.assertLess(time.monotonic() - started, 2)
+
+    def test_a_peer_that_never_stops_is_given_up_after_so_many_bytes(self) -> None:
+        def pour() -> None:
+            try:
+                while True:
+                    self.peer.sendall(bytes(65536))
+            except OSError:
+                return
+
+        thread = threading.Thread(target=pour)
+        thread.start()
+        self.addCleanup(thread.join)
+        with mock.patch.object(answers, "PATIENCE", 60.0):
+            self.write(b"the last word")
+        self.assertGreater(LINGER_BYTES, 0)
+
+    def test_a_peer_that_is_gone_is_an_error_of_the_system(self) -> None:
+        self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        self.peer.close()
+        with self.assertRaises(OSError):
+            for _ in range(100):
+                write_last(self.sock, bytes(os.sysconf("SC_PAGE_SIZE")))
+
+
+if __name__ == "__main__":
+    unittest.main()
