@@ -191,14 +191,14 @@ class Channel:
                     self.writer.write_batch(wait=False)  # a peer that does not read must not hold up close()
             finally:
                 self.writer.finish(close_payload(step.close))
-        ends = Action.END_WRITING in action or (Action.SERVER_ENDS_WRITING in action and not self._client)
-        if ends and not self.writer.queued[0]:  # else the Close frame waits there; release() ends the stream behind it
-            self._transport.shutdown(socket.SHUT_WR)
         if step.reason is not None:
             with self._state_lock:
                 first = self._closing.end(step.reason)
             if first:
                 self._on_end(step.reason)
+        ends = Action.END_WRITING in action or (Action.SERVER_ENDS_WRITING in action and not self._client)
+        if ends and not self.writer.queued[0]:  # else the Close frame waits there; release() ends the stream behind it
+            self._transport.shutdown(socket.SHUT_WR)
         if Action.DROP in action:
             self.writer.fail()
         if Action.CUT in action:
