@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from .client.client import Client
     from .protocol.http_head import Headers, Request
     from .server.connection import Connection
+    from .server.hub import Delivery, Hub
     from .server.policy import bearer_token
-    from .server.server import Delivery, Server
+    from .server.server import Server
 
 __all__ = [
     "Backoff",
@@ -66,6 +67,7 @@ __all__ = [
     "HandshakeTimeout",
     "Headers",
     "Heartbeat",
+    "Hub",
     "MessageError",
     "ModeCode",
     "NotConnected",
@@ -89,8 +91,9 @@ __getattr__ = names_on_demand(
     {
         "Client": "client.client",
         "Connection": "server.connection",
-        "Delivery": "server.server",
+        "Delivery": "server.hub",
         "Headers": "protocol.http_head",
+        "Hub": "server.hub",
         "Request": "protocol.http_head",
         "Server": "server.server",
         "bearer_token": "server.policy",

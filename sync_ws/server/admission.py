@@ -11,55 +11,27 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..channel.limits import Limits
 from ..errors import Refusal
-from ..protocol.handshake import Policy
 from ..timing import Deadline
-from .answers import FULL
 from .connection import Connection
-from .pages import Pages
-from .policy import Authenticate
-from .registry import Claim, NameTaken, NoPlace, Registry
+from .hub import Hub
+from .options import ServerOptions
 from .upgrade import Upgrade, UpgradeHandler
 
-__all__ = ["Admitted", "Reception"]
-
-
-class Admitted(NamedTuple):
-    """An open connection, and the claim to its place and name."""
-
-    connection: Connection
-    claim: Claim[Connection]
+__all__ = ["Reception"]
 
 
 class Reception:
-    """See the module.  ``timeout``: seconds for TLS and the opening handshake together."""
+    """See the module; whoever gets in is the hub's guest."""
 
-    def __init__(
-        self,
-        policy: Policy,
-        registry: Registry[Connection],
-        *,
-        authenticate: Authenticate | None,
-        pages: Pages | None,
-        ssl_context: ssl.SSLContext | None,
-        timeout: float,
-        limits: Limits,
-        on_heart_beat: Callable[[Connection, str], None],
-    ) -> None:
-        self._policy = policy
-        self._registry = registry
-        self._authenticate = authenticate
-        self._pages = pages
-        self._ssl_context = ssl_context
-        self._timeout = timeout
-        self._limits = limits
-        self._on_heart_beat = on_heart_beat
-        # guards the two below; any thread, for set operations and assignments only
-        self._lock = threading.Lock()
+    def __init__(self, options: ServerOptions, hub: Hub) -> None:
+        self._options = options
+        self._hub = hub
+        # guards the two below; any thread, for set operations and assignments only.  Reentrant: a signal's handler
+        # that calls close may have interrupted the thread that holds it
+        self._lock = threading.RLock()
         self._pending: set[socket.socket] = set()
         self._closed = False
 
@@ -90,16 +62,17 @@ class Reception:
             except OSError:
                 continue  # it is not connected any more
 
-    def receive(self, sock: socket.socket, peer: Any) -> Admitted | None:
+    def receive(self, sock: socket.socket, peer: Any) -> Connection | None:
         """TLS and the opening handshake; None when it was answered with a refusal.  OSError when the peer left.
 
         Takes the socket over: it is closed unless the connection is returned.
         """
-        deadline = Deadline(self._timeout)
-        if self._ssl_context is not None:
-            sock = self._wrap(sock, self._ssl_context)
+        deadline = Deadline(self._options.handshake_timeout)
+        connection = None
         try:
-            if self._closed:  # then close() may have found the plain socket only
+            if self._options.ssl_context is not None:
+                sock = self._wrap(sock, self._options.ssl_context)
+            if self._closed:  # close() may have come before expect(), or have found the socket without its descriptor
                 raise ConnectionAbortedError("the server is shutting down")
             if isinstance(sock, ssl.SSLSocket):
                 sock.settimeout(deadline.remaining())
@@ -107,60 +80,51 @@ class Reception:
             handler = UpgradeHandler(
                 sock,
                 peer,
-                self._policy,
+                self._options.policy,
                 deadline,
-                secure=self._ssl_context is not None,
-                authenticate=self._authenticate,
-                pages=self._pages,
+                secure=self._options.ssl_context is not None,
+                authenticate=self._options.authenticate,
+                pages=self._options.site,
             )
             handler.handle()
-            admitted = None if handler.upgrade is None else self._admit(sock, handler, handler.upgrade)
-        except BaseException:
-            sock.close()
-            raise
+            if handler.upgrade is not None:
+                connection = self._admit(sock, handler, handler.upgrade)
         finally:
             self.forget(sock)
-        if admitted is None:
-            sock.close()
-        return admitted
+            if connection is None:
+                sock.close()
+        return connection
 
     def _wrap(self, sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
-        """The TLS socket, not shaken hands with yet; wrapping detaches the plain one, and close() must find either."""
+        """The TLS socket, not shaken hands with yet.
+
+        Wrapping moves the descriptor from one object to the other; while it does, close() finds neither, which is why
+        whoever comes from here looks at ``_closed`` once more.
+        """
+        secure = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         with self._lock:
-            secure = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
             self._pending.discard(sock)
             self._pending.add(secure)
         return secure
 
-    def _admit(self, sock: socket.socket, handler: UpgradeHandler, upgrade: Upgrade) -> Admitted | None:
+    def _admit(self, sock: socket.socket, handler: UpgradeHandler, upgrade: Upgrade) -> Connection | None:
         """Give an accepted request its place and its name, answer it with 101 and make the connection; or refuse it."""
-        name = upgrade.accepted.name
         try:
-            if self._closed:
-                raise NoPlace("the server is shutting down")
-            claim = self._registry.claim(name)
-        except NoPlace:
-            handler.refuse(FULL)
-            return None
-        except NameTaken:
-            handler.refuse(Refusal(409, "expected a name that is not in use"))
+            claim = self._hub.admit(upgrade.accepted.name)
+        except Refusal as refusal:
+            handler.refuse(refusal)
             return None
         try:
             handler.switch()
-            connection = Connection(
-                sock,
-                upgrade.request,
-                name=name,
-                identity=upgrade.identity,
-                subprotocols=self._policy.subprotocols,
-                agreed=upgrade.accepted.agreed,
-                limits=self._limits,
-                early=upgrade.early,
-                on_heart_beat=self._on_heart_beat,
-                # the name is free as soon as the connection has ended, though its handler may still be at work
-                on_end=lambda conn, reason: self._registry.release(claim),
-            )
         except BaseException:
-            self._registry.release(claim)
+            self._hub.withdraw(claim)
             raise
-        return Admitted(connection, claim)
+        return self._hub.connect(
+            claim,
+            sock,
+            upgrade.request,
+            identity=upgrade.identity,
+            subprotocols=self._options.policy.subprotocols,
+            agreed=upgrade.accepted.agreed,
+            early=upgrade.early,
+        )

@@ -18,15 +18,15 @@ from ..protocol.http_head import Request
 from ..timing import Deadline
 from .pages import Pages, content_type, find_page
 
-__all__ = ["FULL", "NO_THREAD", "Answer", "answer_page", "answer_refusal", "write_last"]
+__all__ = ["NO_THREAD", "Answer", "answer_page", "answer_refusal", "come_again", "write_last"]
 
 log = logging.getLogger("sync_ws.server")
 RETRY_AFTER = 5  # seconds, in the 503 of a full server
-FULL = Refusal(503, "the server is full, try again later", {"Retry-After": str(RETRY_AFTER)})
+FULL = "the server is full, try again later"
 # for a connection that gets no thread, in which its request could be read
 NO_THREAD = (
     "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    f"Retry-After: {RETRY_AFTER}\r\nContent-Length: {len(FULL.text) + 1}\r\nConnection: close\r\n\r\n{FULL.text}\n"
+    f"Retry-After: {RETRY_AFTER}\r\nContent-Length: {len(FULL) + 1}\r\nConnection: close\r\n\r\n{FULL}\n"
 ).encode()
 PATIENCE = 2.0  # seconds for a peer to take its answer and to stop sending
 LINGER_BYTES = 256 * 1024  # read and thrown away behind a refused request
@@ -38,6 +38,11 @@ class Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+def come_again(text: str = FULL) -> Refusal:
+    """A refusal of what would be welcome at another time, and when."""
+    return Refusal(503, text, {"Retry-After": str(RETRY_AFTER)})
 
 
 def answer_refusal(refusal: Refusal) -> Answer:

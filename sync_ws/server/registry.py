@@ -3,14 +3,14 @@
 Why so: a name is claimed before the opening handshake is answered and held from then on by the claim itself, an
 object that nobody else has.  The end of an old connection gives back *its* claim; it cannot remove a newer holder.
 
-Threading: every method may be called from any thread.  ``_lock`` is held for dictionary operations only; the caller
-closes replaced connections outside it.
+Threading: every method may be called from any thread; the caller closes replaced connections, under no lock.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import Generic, Iterator, Mapping, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
 
 from ..errors import SyncWsError
 
@@ -51,8 +51,9 @@ class Registry(Mapping[str, T], Generic[T]):
             raise ValueError(f"name_policy is one of {', '.join(POLICIES)}, not {policy!r}")
         self.policy = policy
         self._limit = limit
-        # guards everything below; any thread, for dictionary operations only
-        self._lock = threading.Lock()
+        # guards the two below; any thread, for dictionary operations only.  Reentrant: what a signal's handler calls
+        # may have interrupted the thread that holds it, so whatever is iterated over there is a copy
+        self._lock = threading.RLock()
         self._claims: set[Claim[T]] = set()  # every place taken, named or not, open or still in its handshake
         self._named: dict[str, list[Claim[T]]] = {}  # oldest first
 
@@ -96,13 +97,20 @@ class Registry(Mapping[str, T], Generic[T]):
         with self._lock:
             if claim not in self._claims:
                 return False
-            self._claims.remove(claim)
+            self._claims.discard(claim)
             holders = self._named.get(claim.name, []) if claim.name is not None else []
             if claim in holders:
                 holders.remove(claim)
                 if not holders and claim.name is not None:
                     del self._named[claim.name]
+            claim.holder = None  # else claim, connection and what it is to call at its end would keep each other alive
             return True
+
+    def forget_in_child(self, *, empty: bool) -> None:
+        """After fork: a thread of the parent may have held the lock; ``empty``: every connection is the parent's."""
+        self._lock = threading.RLock()
+        if empty:
+            self._claims, self._named = set(), {}
 
     # -- what there is --------------------------------------------------------------------------------------------
 
@@ -114,12 +122,13 @@ class Registry(Mapping[str, T], Generic[T]):
     def everyone(self) -> list[T]:
         """All open connections, named or not."""
         with self._lock:
-            return [claim.holder for claim in self._claims if claim.holder is not None]
+            return [holder for claim in list(self._claims) if (holder := claim.holder) is not None]
 
     def holders(self, name: str) -> list[T]:
         """The open connections of ``name``, oldest first; more than one only with the policy ``"allow"``."""
         with self._lock:
-            return [claim.holder for claim in self._named.get(name, ()) if claim.holder is not None]
+            claims = list(self._named.get(name, ()))
+            return [holder for claim in claims if (holder := claim.holder) is not None]
 
     def __getitem__(self, name: str) -> T:
         holders = self.holders(name)
@@ -129,7 +138,8 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         with self._lock:
-            return iter([name for name, claims in self._named.items() if any(c.holder is not None for c in claims)])
+            named = [(name, list(claims)) for name, claims in list(self._named.items())]
+        return iter([name for name, claims in named if any(claim.holder is not None for claim in claims)])
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -1,7 +1,7 @@
 """The server: accept, a thread per connection, wiring, shutdown.
 
 Why so: a connection is one plain thread from its first byte to its last: TLS, opening handshake, handler, closing
-handshake.  Whatever needs a second pair of hands (busy handlers, slow readers, deadlines) is the housekeeper's.
+handshake.  All that comes after the opening handshake is the hub's, which knows no listening socket; here is the door.
 
 Threading: every method may be called from any thread, ``shutdown`` from a handler too.  Handlers and event functions
 of one connection run in that connection's thread, in order, and under no lock.
@@ -11,46 +11,30 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import socket
 import ssl
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Callable, Collection, Iterable, Mapping
+from typing import Any
 
-from ..channel.housekeeper import Housekeeper
-from ..channel.limits import Limits
-from ..checks import check_count, check_seconds
-from ..endings import CloseCode, Reason
-from ..errors import ConnectionClosed, SendTimeout
-from ..events import EventBus, H
-from ..messages import Data, as_payload
-from ..protocol.frames import encode_frame
+from ..checks import check_seconds
+from ..events import H
+from ..forking import ToldOfForks
+from ..messages import Data
 from ..protocol.http_head import Request
 from ..timing import Deadline
 from .admission import Reception
 from .answers import NO_THREAD
 from .connection import Connection
+from .hub import Delivery, Hub
 from .listener import Listener
-from .pages import check_pages
-from .policy import make_policy
-from .registry import Claim, Registry
+from .options import ServerOptions
+from .state import ServerState, check_transition
 
-__all__ = ["Delivery", "Server"]
+__all__ = ["Server"]
 
 log = logging.getLogger("sync_ws.server")
-EVENTS = ("open", "message", "close", "error", "heartbeat")
-COUNTERS = ("accepted", "refused", "opened", "broadcasts", "broadcasts_refused")
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """Where a broadcast went: ``taken`` counts the connections that have it in the kernel or in their bounded queue;
-    ``refused`` lists those that do not, for their queue was full or they were closing."""
-
-    taken: int
-    refused: tuple[Connection, ...] = field(default=())
 
 
 class Server:
@@ -85,60 +69,65 @@ class Server:
         ping_interval: float | None = 20.0,
         ping_timeout: float = 20.0,
     ) -> None:
-        policy = make_policy(
-            path, origins=origins, require_name=require_name, subprotocols=subprotocols, compression=compression
-        )
-        check_count("max_connections", max_connections)
-        self._limits = Limits(
-            max_message=check_count("max_message", max_message),
-            max_fragments=check_count("max_fragments", max_fragments),
-            send_timeout=check_seconds("send_timeout", send_timeout),
-            close_timeout=check_seconds("close_timeout", close_timeout),
-        )
-        self._path = path
-        self._handler = handler
-        self._secure = ssl_context is not None
-        self._max_connections = max_connections
-        self._ping = (
-            None if ping_interval is None else check_seconds("ping_interval", ping_interval),
-            check_seconds("ping_timeout", ping_timeout),
-        )
-        self._bus = EventBus(EVENTS, on_error=self._event_function_raised)
-        self._registry: Registry[Connection] = Registry(name_policy, max_connections)
-        self._reception = Reception(
-            policy,
-            self._registry,
-            authenticate=authenticate,
-            pages=check_pages(pages),
+        self._options = options = ServerOptions(
+            path=path,
             ssl_context=ssl_context,
-            timeout=check_seconds("handshake_timeout", handshake_timeout),
-            limits=self._limits,
-            on_heart_beat=lambda conn, text: self._emit("heartbeat", conn, text),
+            name_policy=name_policy,
+            require_name=require_name,
+            origins=origins,
+            authenticate=authenticate,
+            subprotocols=subprotocols,
+            compression=compression,
+            pages=pages,
+            max_message=max_message,
+            max_fragments=max_fragments,
+            max_connections=max_connections,
+            handshake_timeout=handshake_timeout,
+            send_timeout=send_timeout,
+            close_timeout=close_timeout,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
         )
-        # guards _threads, _counters and _state; any thread, for set operations and assignments only
-        self._lock = threading.Lock()
+        self._state = ServerState.NEW
+        self._accepted = self._refused = 0
         self._threads: set[threading.Thread] = set()
-        self._state = "new"  # new -> running -> stopped
-        self._pid = os.getpid()
-        self._ended = threading.Event()
         self._numbers = itertools.count(1)
-        self._counters = dict.fromkeys(COUNTERS, 0)
-        # a client that expects TLS could not read it
-        self._listener = Listener(host, port, self._accepted, NO_THREAD if ssl_context is None else b"")
+        self._make_locks()
+        # a client that expects TLS could not read the refusal
+        self._listener = Listener(host, port, self._accept, NO_THREAD if ssl_context is None else b"")
         self.host, self.port = self._listener.address
-        self._housekeeper: Housekeeper | None = None
+        self._hub = Hub(
+            handler,
+            name_policy=name_policy,
+            max_message=max_message,
+            max_fragments=max_fragments,
+            max_connections=max_connections,
+            send_timeout=send_timeout,
+            close_timeout=close_timeout,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            name=f"sync_ws-{self.port}",
+        )
+        self._reception = Reception(options, self._hub)
+        _servers.add(self)
+
+    def _make_locks(self) -> None:
+        # guards _state, _threads and the two counters; any thread, for set operations and assignments only.
+        # Reentrant: a signal's handler that calls shutdown may have interrupted the thread that holds it
+        self._lock = threading.RLock()
+        self._ended = threading.Event()  # shutdown has done what it could
 
     # -- life -----------------------------------------------------------------------------------------------------
 
     @property
     def url(self) -> str:
         """Where clients find it, such as ``ws://127.0.0.1:1024/ws/``."""
-        return f"{'wss' if self._secure else 'ws'}://{self._place}{self._path}"
+        return f"{'wss' if self._options.ssl_context else 'ws'}://{self._place}{self._options.path}"
 
     @property
     def page_url(self) -> str:
         """Where browsers find its pages, such as ``http://127.0.0.1:1024/``."""
-        return f"{'https' if self._secure else 'http'}://{self._place}/"
+        return f"{'https' if self._options.ssl_context else 'http'}://{self._place}/"
 
     @property
     def _place(self) -> str:
@@ -151,24 +140,17 @@ class Server:
         RuntimeError if it was started before, or when the system has no thread to give: it is shut down then.
         """
         with self._lock:
-            if self._state != "new":
-                raise RuntimeError(f"a server is started once; this one is {self._state}")
-            self._state = "running"
-            self._pid = os.getpid()
-        interval, timeout = self._ping
+            state = self._state
+            if state is not ServerState.NEW:
+                raise RuntimeError(f"a server is started once; this one is {state.value}")
+            self._enter(ServerState.RUNNING)
         try:
-            self._housekeeper = Housekeeper(
-                f"sync_ws-{self.port}",
-                ping_interval=interval,
-                ping_timeout=timeout,
-                close_timeout=self._limits.close_timeout,
-            )
-            self._housekeeper.start()
+            self._hub.start()
             self._listener.start(f"sync_ws-{self.port}-accept")
         except BaseException:  # an interrupt too
             self.shutdown()
             raise
-        if self._state != "running":  # shut down meanwhile, by a signal's handler perhaps
+        if self._state is not ServerState.RUNNING:  # shut down meanwhile, by a signal's handler perhaps
             self.shutdown()
         return self
 
@@ -176,7 +158,7 @@ class Server:
         """Start, if that has not been done; returns after ``shutdown``, and shuts down at an interrupt (Ctrl-C), which
         it passes on."""
         try:
-            if self._state == "new":
+            if self._state is ServerState.NEW:
                 self.start()
             # in steps: Python does not see a signal that comes just before a wait begins, or to another thread,
             # until the wait ends
@@ -194,24 +176,22 @@ class Server:
         own is not waited for.
         """
         deadline = Deadline(check_seconds("timeout", timeout, zero=True))
-        if self._pid != os.getpid():
-            return ()  # a fork's copy: connections and threads are the parent's
         with self._lock:
-            self._state = "stopped"
+            if self._state is not ServerState.STOPPED:
+                self._enter(ServerState.STOPPING)
         self._listener.stop(deadline)
         self._reception.close()
-        for connection in self._registry.everyone():
-            connection.channel.start_close(CloseCode.GOING_AWAY, "the server is shutting down")
-        self._join(deadline)
-        for connection in self._registry.everyone():
-            connection.channel.abort(Reason("the server was shut down", CloseCode.GOING_AWAY, by_us=True))
-        self._join(Deadline(0.5))
-        if self._housekeeper is not None:
-            self._housekeeper.stop(1.0)
-        self._ended.set()
+        self._hub.end_all(deadline, self._join)
         with self._lock:
+            self._enter(ServerState.STOPPED)
             threads = self._threads - {threading.current_thread()}
-            return tuple(thread for thread in threads if thread.is_alive())
+        self._ended.set()
+        return tuple(thread for thread in threads if thread.is_alive())
+
+    def _enter(self, state: ServerState) -> None:
+        """With ``_lock`` held."""
+        check_transition(self._state, state)
+        self._state = state
 
     def _join(self, deadline: Deadline) -> None:
         with self._lock:
@@ -220,6 +200,14 @@ class Server:
             # one without an ident is about to be started, or could not be; it will find the server stopped
             if thread.ident is not None and thread is not threading.current_thread():
                 thread.join(deadline.remaining())
+
+    def _forget_in_child(self) -> None:
+        """After fork: threads are the parent's, and may have held the lock."""
+        self._make_locks()
+        if self._state is not ServerState.NEW:
+            self._enter(ServerState.STOPPED)
+            self._threads = set()
+            self._ended.set()
 
     def __enter__(self) -> Server:
         return self
@@ -232,21 +220,21 @@ class Server:
     def on(self, event: str, function: H) -> H:
         """Call ``function`` at every ``event``: ``open(conn)``, ``message(conn, message)``, ``close(conn, reason)``,
         ``error(conn, exception)``, ``heartbeat(conn, text)``.  What it raises is logged and emitted as ``error``."""
-        return self._bus.on(event, function)
+        return self._hub.on(event, function)
 
     def off(self, event: str, function: Callable[..., Any]) -> bool:
         """Take a subscription back; whether there was one."""
-        return self._bus.off(event, function)
+        return self._hub.off(event, function)
 
     @property
     def clients(self) -> Mapping[str, Connection]:
         """The named connections that are open: a read-only view, name -> Connection."""
-        return self._registry
+        return self._hub.clients
 
     @property
     def connections(self) -> frozenset[Connection]:
         """All connections that are open, named or not."""
-        return frozenset(self._registry.everyone())
+        return self._hub.connections
 
     def broadcast(self, data: Data, *, to: Iterable[Connection] | None = None) -> Delivery:
         """Send one message to every open connection, or to those in ``to``, without waiting for any of them.
@@ -254,65 +242,45 @@ class Server:
         A client that reads slowly gets it from a queue of at most 64 messages and 1 MiB; beyond that it is
         in the result's ``refused``, and after ``send_timeout`` seconds of that its connection is given up (1013).
         """
-        opcode, payload = as_payload(data)
-        frame = encode_frame(opcode, payload, masked=False)
-        connections = self._registry.everyone() if to is None else list(to)
-        refused = tuple(conn for conn in connections if not conn.channel.writer.post(opcode, payload, frame))
-        self._count("broadcasts")
-        self._count("broadcasts_refused", len(refused))
-        return Delivery(len(connections) - len(refused), refused)
+        return self._hub.broadcast(data, to=to)
 
     def send_to(self, name: str, data: Data) -> None:
         """Send one message to the client of that name (to each of them, where several may have it).
 
         KeyError if there is none; else as ``Connection.send``, after every holder had its turn.
         """
-        holders = self._registry.holders(name)
-        if not holders:
-            raise KeyError(f"no client is named {name!r}")
-        failures = []
-        for connection in holders:
-            try:
-                connection.send(data)
-            except (ConnectionClosed, SendTimeout) as exc:
-                failures.append(exc)
-        if failures:
-            raise failures[0]
+        self._hub.send_to(name, data)
 
     def stats(self) -> dict[str, Any]:
         """Counters of this server, and how many connections and threads there are now."""
         with self._lock:
-            counters, threads = dict(self._counters), len(self._threads)
+            accepted, refused, threads = self._accepted, self._refused, len(self._threads)
+        handshakes = self._reception.pending
         return {
-            **counters,
-            "connections": len(self._registry.everyone()),
-            "clients": len(self._registry),
-            "handshakes": self._reception.pending,
+            "accepted": accepted,
+            "refused": refused,
+            **self._hub.stats(),
+            "handshakes": handshakes,
             "threads": threads,
         }
 
-    def _count(self, counter: str, by: int = 1) -> None:
-        with self._lock:  # += is several steps, and threads may change between them
-            self._counters[counter] += by
+    # -- one connection -------------------------------------------------------------------------------------------
 
-    # -- one connection, in its own thread ------------------------------------------------------------------------
-
-    def _accepted(self, sock: socket.socket, peer: Any) -> bool:
+    def _accept(self, sock: socket.socket, peer: Any) -> bool:
         """In the accepting thread: give the connection a thread; False when there are too many already.  RuntimeError
         when the system has none."""
-        self._count("accepted")
         thread = threading.Thread(
             target=self._serve, args=(sock, peer), name=f"sync_ws-{self.port}-{next(self._numbers)}", daemon=True
         )
         with self._lock:
+            self._accepted += 1
             # twice the connections: as many may be in their handshake
-            full = len(self._threads) >= 2 * self._max_connections or self._state != "running"
-            if not full:
-                self._threads.add(thread)
-                self._reception.expect(sock)
-        if full:
-            self._count("refused")
-            return False
+            full = len(self._threads) >= 2 * self._options.max_connections or self._state is not ServerState.RUNNING
+            if full:
+                self._refused += 1
+                return False
+            self._threads.add(thread)
+        self._reception.expect(sock)
         try:
             thread.start()
         except BaseException:
@@ -326,67 +294,23 @@ class Server:
         self._reception.forget(sock)
 
     def _serve(self, sock: socket.socket, peer: Any) -> None:
-        admitted = None
+        """In the connection's thread: from its first byte to its last."""
+        connection = None
         try:
-            admitted = self._reception.receive(sock, peer)
-            if admitted is None:
-                self._count("refused")
+            connection = self._reception.receive(sock, peer)
+            if connection is None:
+                with self._lock:
+                    self._refused += 1
         except OSError as exc:  # ssl.SSLError is one
             log.debug("%s left during its opening handshake: %s", peer[0], exc)
         except Exception:
             log.exception("the opening handshake of %s failed", peer[0])
         try:
-            if admitted is not None:
-                self._converse(*admitted)
+            if connection is not None:
+                self._hub.run(connection)
         finally:
             self._forget(threading.current_thread(), sock)
             sock.close()
 
-    def _converse(self, connection: Connection, claim: Claim[Connection]) -> None:
-        """From the 101 to the last byte."""
-        channel = connection.channel
-        assert self._housekeeper is not None
-        try:
-            self._housekeeper.add(channel)
-            replaced = self._registry.open(claim, connection)
-            self._count("opened")
-            for old in replaced:
-                old.channel.start_close(CloseCode.REPLACED, "replaced by a newer connection of this name")
-            if self._state != "running":
-                channel.start_close(CloseCode.GOING_AWAY, "the server is shutting down")
-            self._run_handler(connection)
-        finally:
-            if not channel.ended:
-                channel.close()
-            self._registry.release(claim)
-            self._housekeeper.discard(channel)
-            connection.tell_notes()
-            self._bus.emit("close", connection, channel.reason)
-            channel.release()
 
-    def _run_handler(self, connection: Connection) -> None:
-        try:
-            self._bus.emit("open", connection)
-            if self._handler is not None:
-                self._handler(connection)
-            else:
-                for message in connection:
-                    self._emit("message", connection, message)
-        except Exception as exc:
-            if isinstance(exc, ConnectionClosed) and not connection.connected:  # else another one's end came out here
-                log.debug("%r: the handler ended with its connection: %s", connection, exc)
-                return
-            log.exception("the handler of %r raised", connection)
-            self._bus.emit("error", connection, exc)
-            connection.channel.close(CloseCode.INTERNAL_ERROR, "the handler failed")
-
-    def _emit(self, event: str, connection: Connection, what: str | bytes) -> None:
-        self._bus.emit(event, connection, what)
-
-    def _event_function_raised(self, event: str, args: tuple[Any, ...], exc: Exception) -> None:
-        if isinstance(exc, ConnectionClosed) and event != "error" and not args[0].connected:
-            log.debug("%s function of %r: %s", event, args[0], exc)
-            return
-        log.error("a function for the event %r of %r raised", event, args[0], exc_info=exc)
-        if event != "error":
-            self._bus.emit("error", args[0], exc)
+_servers: ToldOfForks[Server] = ToldOfForks()

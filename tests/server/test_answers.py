@@ -13,7 +13,7 @@ from unittest import mock
 
 from sync_ws import Headers, Refusal, Request
 from sync_ws.server import answers
-from sync_ws.server.answers import FULL, NO_THREAD, answer_page, answer_refusal, write_last
+from sync_ws.server.answers import NO_THREAD, answer_page, answer_refusal, come_again, write_last
 from sync_ws.testing import LedgerTestCase
 from tests.support.raw import read_response
 
@@ -34,8 +34,9 @@ class RefusalTest(LedgerTestCase):
             ours.sendall(NO_THREAD)
             ours.shutdown(socket.SHUT_WR)
             answer = read_response(theirs)
-        self.assertEqual((answer.status, answer.body, answer.rest), (FULL.status, answer_refusal(FULL).body, b""))
-        self.assertEqual(answer.headers["retry-after"], FULL.headers["Retry-After"])
+        full = come_again()
+        self.assertEqual((answer.status, answer.body, answer.rest), (full.status, answer_refusal(full).body, b""))
+        self.assertEqual(answer.headers["retry-after"], full.headers["Retry-After"])
 
 
 class PageTest(LedgerTestCase):

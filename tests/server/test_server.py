@@ -17,6 +17,7 @@ from unittest import mock
 
 import sync_ws
 from sync_ws import Client, ClientState, Connection, ConnectionClosed, Heartbeat, ModeCode, Server
+from sync_ws.server.state import ServerState
 from sync_ws.testing import FaultProxy, LedgerTestCase
 from tests.support.raw import CLOSE, PING, TEXT, RawClient, frame, handshake, read_response
 from tests.support.server_case import Events, ServerTestCase, echo, wait_until
@@ -539,7 +540,7 @@ class LifeTest(ServerTestCase):
         with Server("127.0.0.1", 0, echo) as server:
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
-            wait_until(lambda: server._state == "running")
+            wait_until(lambda: server._state is ServerState.RUNNING)
             with Client(server.url) as client:
                 client.send("x")
                 self.assertEqual(client.recv(5), "x")
@@ -553,7 +554,7 @@ class LifeTest(ServerTestCase):
         with Server("127.0.0.1", 0, echo) as server:
 
             def interrupt() -> None:
-                wait_until(lambda: server._state == "running")
+                wait_until(lambda: server._state is ServerState.RUNNING)
                 os.kill(os.getpid(), signal.SIGINT)
 
             interrupter = threading.Thread(target=interrupt)
