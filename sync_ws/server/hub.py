@@ -374,11 +374,11 @@ class Hub:
             self._registry.release(claim)
             if self._housekeeper is not None:
                 self._housekeeper.discard(channel)
-        try:
-            connection.tell_notes()
-            self._bus.emit("close", connection, channel.reason)
-        finally:
-            channel.release()
+            try:
+                connection.tell_notes()
+                self._bus.emit("close", connection, channel.reason)
+            finally:
+                channel.release()
 
     def _handle(self, connection: Connection) -> None:
         try:

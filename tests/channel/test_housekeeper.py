@@ -1,4 +1,4 @@
-"""The housekeeper: what it does in a round, by a clock of the test's own. That it runs is seen in test_server."""
+"""The housekeeper: what it does in a round, by a clock of the test's own. That it runs is seen in test_server_alive."""
 
 from __future__ import annotations
 

@@ -129,6 +129,14 @@ class RawClient:
         self.data = b""
         self.response = Response(0, {}, b"")
 
+    @classmethod
+    def over(cls, sock: socket.socket) -> RawClient:
+        """One that speaks over ``sock``, which is connected already."""
+        client = cls.__new__(cls)
+        sock.settimeout(TIMEOUT)
+        client.sock, client.data, client.response = sock, b"", Response(0, {}, b"")
+        return client
+
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 

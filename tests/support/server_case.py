@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from sync_ws import Connection, Server
+from sync_ws import Connection, Hub, Server
 from sync_ws.testing import LedgerTestCase, serving, wait_until
 from tests.support.raw import RawClient
 
@@ -24,9 +24,9 @@ def echo(connection: Connection) -> None:
 
 
 class Events:
-    """Notes every event of a server, and the thread it came in."""
+    """Notes every event of a server or a hub, and the thread it came in."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server | Hub) -> None:
         self.log: list[tuple[Any, ...]] = []
         self.threads: dict[Connection, set[int]] = {}
         for name in ("open", "message", "close", "error", "heartbeat"):

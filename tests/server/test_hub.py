@@ -1,0 +1,479 @@
+"""A hub without a server: guests from socket pairs and from an http.server, names, events, shutdown, forks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import threading
+import unittest
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from unittest import mock
+
+from sync_ws import Client, Connection, ConnectionClosed, Headers, Hub, Reason, Refusal, Request
+from sync_ws.channel.channel import Channel
+from sync_ws.protocol.frames import encode_frame
+from sync_ws.server.registry import Claim
+from sync_ws.server.state import ServerState
+from sync_ws.testing import LedgerTestCase, ResourceLedger, wait_until
+from tests.support.raw import KEY, PING, PONG, RawClient, handshake, read_response
+from tests.support.server_case import Events, LogLines, echo
+from tests.support.wire import fork, join
+
+REQUEST = Request("GET", "/ws/", {}, Headers([("Sec-WebSocket-Key", KEY)]), ("a door", 0))
+
+
+def housekeepers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.endswith("-housekeeper")]
+
+
+class HubTestCase(LedgerTestCase):
+    """`hub` makes one, `guest` brings one in by a thread of its own; all are gone at the end of the test."""
+
+    timeout = 45.0
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.threads: list[threading.Thread] = []
+        self.addCleanup(lambda: join(*self.threads))
+        self.stack = contextlib.ExitStack()
+        self.addCleanup(self.stack.close)
+        self.log = self.stack.enter_context(LogLines())
+
+    def hub(self, handler: Callable[[Connection], Any] | None = echo, **options: Any) -> Hub:
+        return self.stack.enter_context(Hub(handler, **options))
+
+    def pair(self) -> tuple[socket.socket, RawClient]:
+        """The hub's end of a connection whose 101 has been sent, and the guest's."""
+        ours, theirs = socket.socketpair()
+        return ours, self.stack.enter_context(RawClient.over(theirs))
+
+    def connect(self, hub: Hub, claim: Claim[Connection]) -> tuple[Connection, RawClient]:
+        ours, client = self.pair()
+        connection = hub.connect(claim, ours, REQUEST)
+        client.data = read_response(client.sock).rest
+        return connection, client
+
+    def guest(self, hub: Hub, name: str | None = None) -> RawClient:
+        """The peer of a connection that runs in a thread, and is known to the hub."""
+        before = hub.stats()["opened"]
+        connection, client = self.connect(hub, hub.admit(name))
+        self.threads.append(self.spawn(lambda: hub.run(connection)))
+        wait_until(lambda: hub.stats()["opened"] > before)
+        return client
+
+    def spawn(self, function: Callable[[], Any]) -> threading.Thread:
+        thread = threading.Thread(target=function)
+        thread.start()
+        return thread
+
+
+class GuestTest(HubTestCase):
+    def test_the_handler_converses_in_the_callers_thread_to_the_last_byte(self) -> None:
+        threads: list[int] = []
+
+        def handler(connection: Connection) -> None:
+            threads.append(threading.get_ident())
+            echo(connection)
+
+        hub = self.hub(handler)
+        connection, client = self.connect(hub, hub.admit("a"))
+        client.send_text("hello")
+        client.send_close(4000)
+        hub.run(connection)
+        self.assertEqual(threads, [threading.get_ident()])
+        self.assertEqual((client.read_text(), client.read_close()), ("hello", (4000, "")))
+        self.assertEqual(client.read_to_end(), b"")
+        self.assertEqual((connection.name, connection.request), ("a", REQUEST))
+        self.assertEqual((dict(hub.clients), hub.connections, hub.stats()["opened"]), ({}, frozenset(), 1))
+
+    def test_events_come_in_order_in_the_callers_thread(self) -> None:
+        hub = self.hub(None)
+        events = Events(hub)
+        connection, client = self.connect(hub, hub.admit())
+        client.send_text("one")
+        client.send_text('{"ModeCode":"heart_beat","msg":"1"}')
+        client.send_text("two")
+        client.send_close(1000)
+        hub.run(connection)
+        names = [entry[0] for entry in events.log]
+        self.assertEqual(sorted(names), ["close", "heartbeat", "message", "message", "open"])
+        self.assertEqual((names[0], names[-1]), ("open", "close"))
+        self.assertEqual([args[1] for args in events.of("message")], ["one", "two"])
+        self.assertEqual(events.threads, {connection: {threading.get_ident()}})
+
+    def test_a_caller_without_a_thread_for_each_does_it_in_parts(self) -> None:
+        hub = self.hub(None)
+        events = Events(hub)
+        hub.on("message", lambda connection, message: connection.send(message.upper()))
+        pairs = [self.connect(hub, hub.admit(name)) for name in ("a", "b")]
+        for connection, _ in pairs:
+            hub.opened(connection)
+        self.assertEqual(dict(hub.clients), {"a": pairs[0][0], "b": pairs[1][0]})
+        for _ in range(2):
+            for connection, client in pairs:
+                client.send_text(f"to {connection.name}")
+                hub.message(connection, connection.recv(5))
+                self.assertEqual(client.read_text(), f"TO {str(connection.name).upper()}")
+        for connection, client in pairs:
+            client.send_close(1000)
+            self.assertRaises(ConnectionClosed, connection.recv, 5)
+            hub.ended(connection)
+            self.assertEqual(client.read_close()[0], 1000)
+        self.assertEqual([args[0].name for args in events.of("close")], ["a", "b"])
+        self.assertEqual((dict(hub.clients), hub.connections), ({}, frozenset()))
+
+    def test_off_takes_a_subscription_back_and_unknown_events_are_mistakes(self) -> None:
+        hub = self.hub(None)
+        function = hub.on("message", mock.Mock())
+        self.assertTrue(hub.off("message", function))
+        self.assertFalse(hub.off("message", function))
+        self.assertRaises(ValueError, hub.on, "mesage", function)
+
+    def test_what_a_handler_raises_is_told_and_closes_with_1011(self) -> None:
+        hub = self.hub(mock.Mock(side_effect=RuntimeError("oh no")))
+        events = Events(hub)
+        client = self.guest(hub)
+        self.assertEqual(client.read_close()[0], 1011)
+        client.send_close(1011)
+        self.assertEqual(str(events.wait("error")[0][1]), "oh no")
+        self.assertEqual(len(self.log.tracebacks), 1)
+
+    def test_an_interrupt_ends_the_connection_and_goes_on_to_the_caller(self) -> None:
+        for interrupted in ("the handler", "the closing too"):
+            with self.subTest(interrupted):
+                hub = self.hub(mock.Mock(side_effect=KeyboardInterrupt), close_timeout=0.2)
+                events = Events(hub)
+                connection, client = self.connect(hub, hub.admit())
+                closing = mock.patch.object(Channel, "close", side_effect=KeyboardInterrupt)
+                with closing if interrupted != "the handler" else contextlib.nullcontext():
+                    self.assertRaises(KeyboardInterrupt, hub.run, connection)
+                client.read_to_end()
+                self.assertEqual((hub.connections, hub.shutdown(0)), (frozenset(), ()))
+                self.assertEqual(events.of("close"), [(connection, connection.close_reason)])
+                self.assertIsInstance(connection.close_reason, Reason)
+
+    def test_a_connection_that_cannot_be_made_gives_its_place_back(self) -> None:
+        hub = self.hub(max_connections=1)
+        ours, _ = self.pair()
+        ours.close()
+        self.assertRaises(OSError, hub.connect, hub.admit("a"), ours, REQUEST)
+        self.guest(hub, "a").finish()
+
+
+class NamesTest(HubTestCase):
+    def test_a_second_one_of_a_name_takes_over(self) -> None:
+        hub = self.hub()
+        old, new = self.guest(hub, "a"), self.guest(hub, "a")
+        self.assertEqual(old.read_close()[0], 4009)
+        old.send_close(4009)
+        hub.send_to("a", "mine")
+        self.assertEqual(new.read_text(), "mine")
+        self.assertRaises(KeyError, hub.send_to, "b", "x")
+
+    def test_a_taken_name_is_a_refusal_to_answer_with(self) -> None:
+        hub = self.hub(name_policy="reject")
+        claim = hub.admit("a")
+        with self.assertRaises(Refusal) as caught:
+            hub.admit("a")
+        self.assertEqual((caught.exception.status, caught.exception.headers), (409, {}))
+        hub.withdraw(claim)
+        self.guest(hub, "a")
+
+    def test_a_full_hub_is_a_refusal_that_says_when_to_come_again(self) -> None:
+        hub = self.hub(max_connections=1)
+        claim = hub.admit()
+        with self.assertRaises(Refusal) as caught:
+            hub.admit("a")
+        self.assertEqual((caught.exception.status, caught.exception.headers), (503, {"Retry-After": "5"}))
+        hub.withdraw(claim)
+        hub.withdraw(claim)
+        self.guest(hub)
+
+
+class BroadcastTest(HubTestCase):
+    def test_everyone_gets_it_and_it_is_encoded_once(self) -> None:
+        hub = self.hub()
+        clients = [self.guest(hub, name) for name in ("a", "b", None)]
+        with mock.patch("sync_ws.server.hub.encode_frame", wraps=encode_frame) as encode:
+            delivery = hub.broadcast("grüße")
+        self.assertEqual((delivery.taken, delivery.refused, encode.call_count), (3, (), 1))
+        self.assertEqual([client.read_text() for client in clients], ["grüße"] * 3)
+
+    def test_to_some_and_those_that_are_closing_refuse(self) -> None:
+        hub = self.hub()
+        self.guest(hub, "a")
+        client = self.guest(hub, "b")
+        one, other = hub.clients["a"], hub.clients["b"]
+        one.channel.start_close(1000, "")
+        delivery = hub.broadcast("x", to=[one, other])
+        self.assertEqual((delivery.taken, delivery.refused), (1, (one,)))
+        self.assertEqual(client.read_text(), "x")
+        self.assertEqual((hub.stats()["broadcasts"], hub.stats()["broadcasts_refused"]), (1, 1))
+
+
+class LifeTest(HubTestCase):
+    def test_nothing_runs_and_nothing_is_open_before_the_first_guest(self) -> None:
+        ledger = ResourceLedger()
+        hub = self.hub(name="mine")
+        hub.on("open", mock.Mock())
+        self.assertEqual((hub.broadcast("x").taken, dict(hub.clients), hub.stats()["connections"]), (0, {}, 0))
+        ledger.check(0)
+        hub.withdraw(hub.admit())
+        self.assertEqual(housekeepers(), ["mine-housekeeper"])
+        self.guest(hub)
+        self.assertEqual(housekeepers(), ["mine-housekeeper"])
+
+    def test_guests_that_come_at_once_make_one_housekeeper(self) -> None:
+        hub = self.hub()
+        start = threading.Barrier(8)
+
+        def come() -> None:
+            start.wait(10)
+            hub.withdraw(hub.admit())
+
+        join(*[self.spawn(come) for _ in range(8)])
+        wait_until(lambda: len(housekeepers()) == 1)
+
+    def test_without_a_thread_for_the_housekeeper_the_guest_is_refused_and_the_next_one_gets_in(self) -> None:
+        hub = self.hub()
+        with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")):
+            with self.assertRaises(Refusal) as caught:
+                hub.admit("a")
+            self.assertRaises(RuntimeError, hub.start)
+        self.assertEqual((caught.exception.status, caught.exception.headers), (503, {"Retry-After": "5"}))
+        self.guest(hub, "a")
+
+    def test_a_silent_guest_is_pinged(self) -> None:
+        client = self.guest(self.hub(ping_interval=0.2))
+        self.assertEqual(client.read_frame().opcode, PING)
+        client.send_frame(PONG)
+
+    def test_shutdown_says_goodbye_to_everyone(self) -> None:
+        hub = self.hub()
+        clients = [self.guest(hub), self.guest(hub, "a")]
+        left: list[Any] = []
+        stopping = self.spawn(lambda: left.append(hub.shutdown()))
+        for client in clients:
+            self.assertEqual(client.read_close()[0], 1001)
+            client.send_close(1001)
+            self.assertEqual(client.read_to_end(), b"")
+        join(stopping)
+        self.assertEqual((left, hub.connections, housekeepers()), ([()], frozenset(), []))
+        self.assertEqual(hub.shutdown(), ())
+
+    def test_a_guest_that_does_not_answer_is_cut_off(self) -> None:
+        hub = self.hub()
+        events = Events(hub)
+        client = self.guest(hub)
+        self.assertEqual(hub.shutdown(0.1), ())
+        self.assertEqual(client.read_close()[0], 1001)
+        ((_, reason),) = events.of("close")
+        self.assertEqual((reason.code, reason.by_us), (1001, True))
+
+    def test_a_handler_that_does_not_return_is_in_the_result(self) -> None:
+        released = threading.Event()
+        self.addCleanup(released.set)
+        hub = self.hub(lambda connection: released.wait(20))
+        self.guest(hub, "a")
+        connection = hub.clients["a"]
+        self.assertEqual(hub.shutdown(0.1), (connection,))
+        released.set()
+        self.assertEqual(hub.shutdown(5), ())
+
+    def test_shutdown_from_a_handler_does_not_wait_for_itself(self) -> None:
+        results: list[Any] = []
+
+        def handler(connection: Connection) -> None:
+            connection.recv(10)
+            results.append(hub.shutdown(3))
+
+        hub = self.hub(handler)
+        client = self.guest(hub)
+        client.send_text("stop")
+        self.assertEqual(client.read_close()[0], 1001)
+        client.send_close(1001)
+        wait_until(lambda: results == [()])
+
+    def test_nobody_is_admitted_after_it(self) -> None:
+        hub = self.hub()
+        hub.shutdown()
+        with self.assertRaises(Refusal) as caught:
+            hub.admit()
+        self.assertEqual(caught.exception.status, 503)
+        self.assertIn("shutting down", caught.exception.text)
+        self.assertEqual(housekeepers(), [])
+
+    def test_it_waits_for_a_guest_that_is_being_answered(self) -> None:
+        hub = self.hub()
+        claim = hub.admit("a")
+        stopping = self.spawn(lambda: hub.shutdown(20))
+        wait_until(lambda: hub._state is ServerState.STOPPING)
+        self.assertTrue(stopping.is_alive())
+        connection, client = self.connect(hub, claim)
+        client.send_close(1001)
+        hub.run(connection)
+        self.assertEqual(client.read_close()[0], 1001)
+        join(stopping)
+        other = self.hub()
+        claim = other.admit()
+        stopping = self.spawn(lambda: other.shutdown(20))
+        wait_until(lambda: other._state is ServerState.STOPPING)
+        other.withdraw(claim)
+        join(stopping)
+
+    def test_who_comes_too_late_is_cut_off(self) -> None:
+        """Nobody would look after a peer that does not answer."""
+        hub = self.hub()
+        events = Events(hub)
+        claim = hub.admit("a")
+        self.assertEqual(hub.shutdown(0), ())
+        connection, client = self.connect(hub, claim)
+        hub.run(connection)
+        client.read_to_end()
+        self.assertEqual([entry[0] for entry in events.log], ["open", "close"])
+        self.assertEqual((connection.close_reason.code, hub.connections), (1001, frozenset()))
+
+
+class Door(BaseHTTPRequestHandler):
+    """Another one's HTTP server: it hands over what asks for a WebSocket."""
+
+    hub: Hub
+
+    def do_GET(self) -> None:
+        headers = Headers(self.headers.items())
+        query = dict(pair.split("=") for pair in self.path.partition("?")[2].split("&") if pair)
+        request = Request("GET", self.path.partition("?")[0], query, headers, self.client_address)
+        try:
+            claim = self.hub.admit(query.get("name"))
+        except Refusal as refusal:
+            self.send_response(refusal.status)
+            for name, value in refusal.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            return
+        self.hub.run(self.hub.connect(claim, self.connection, request))
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Not on standard error."""
+
+
+class DoorTest(HubTestCase):
+    @contextlib.contextmanager
+    def door(self, hub: Hub) -> Iterator[int]:
+        with ThreadingHTTPServer(("127.0.0.1", 0), type("DoorOfOne", (Door,), {"hub": hub})) as httpd:
+            serving = self.spawn(lambda: httpd.serve_forever(0.01))
+            try:
+                yield httpd.server_port
+            finally:
+                httpd.shutdown()
+                join(serving)
+                hub.shutdown()
+
+    def test_an_http_servers_handler_hands_its_socket_over(self) -> None:
+        hub = self.hub(name_policy="reject")
+        with self.door(hub) as port, Client(f"ws://127.0.0.1:{port}/chat?name=a") as client:
+            client.send("through the door")
+            self.assertEqual(client.recv(5), "through the door")
+            self.assertEqual(hub.clients["a"].request.path, "/chat")
+            with RawClient(port) as second:
+                self.assertEqual(second.request(handshake("/chat?name=a")).status, 409)
+            hub.broadcast("to all")
+            self.assertEqual(client.recv(5), "to all")
+            self.assertEqual(housekeepers()[:1], ["sync_ws-hub-housekeeper"])
+
+    def test_its_clients_come_back_when_the_hub_is_another_one(self) -> None:
+        """1001 is an end that leads to a reconnect."""
+        old, new = self.hub(), self.hub()
+        ends: list[Any] = []
+        with self.door(old) as port:
+            client = Client(f"ws://127.0.0.1:{port}/", reconnect=0.01)
+            client.on("reconnecting", lambda event: ends.append(event.reason.code))
+            with client, mock.patch.object(Door, "hub", new, create=True):
+                self.assertEqual(old.shutdown(), ())
+                wait_until(lambda: ends)
+        self.assertEqual(ends[0], 1001)
+
+
+@unittest.skipUnless(hasattr(os, "fork"), "no fork here")
+class ForkTest(HubTestCase):
+    def in_child(self, function: Callable[[], bytes]) -> bytes:
+        """What ``function`` gives in a forked process; it has ten seconds."""
+        reading, writing = os.pipe()
+        child = fork()
+        if child == 0:
+            try:
+                signal.alarm(10)
+                os.write(writing, function())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        try:
+            said = os.read(reading, 1000)
+        finally:
+            os.close(reading)
+            os.waitpid(child, 0)
+        return said
+
+    def test_a_hub_without_guests_begins_in_the_child(self) -> None:
+        hub = self.hub()
+        ours, client = self.pair()
+
+        def work() -> bytes:
+            hub.run(hub.connect(hub.admit("a"), ours, REQUEST))
+            return b"%d guests, %d left" % (hub.stats()["opened"], len(hub.shutdown()))
+
+        client.send_text("x")
+        client.send_close()
+        self.assertEqual(self.in_child(work), b"1 guests, 0 left")
+        ours.close()
+        client.data = read_response(client.sock).rest
+        self.assertEqual((client.read_text(), client.read_close()[0]), ("x", 1000))
+        self.assertEqual(hub.stats()["opened"], 0)
+        self.guest(hub, "a")
+
+    def test_a_copy_of_a_running_hub_is_stopped_and_empty_and_the_original_goes_on(self) -> None:
+        hub = self.hub(ping_interval=None)
+        client = self.guest(hub, "a")
+
+        def look() -> bytes:
+            try:
+                hub.admit()
+            except Refusal as refusal:
+                status = refusal.status
+            return repr((dict(hub.clients), hub.connections, hub.broadcast("x").taken, status, hub.shutdown())).encode()
+
+        self.assertEqual(self.in_child(look), repr(({}, frozenset(), 0, 503, ())).encode())
+        client.send_text("still here")
+        self.assertEqual(client.read_text(), "still here")
+        self.assertEqual(list(hub.clients), ["a"])
+        self.assertEqual(select.select([client.sock], [], [], 0)[0], [])
+
+    def test_a_lock_that_another_thread_held_at_the_fork_holds_nobody_up(self) -> None:
+        hubs = [self.hub(), self.hub()]
+        self.guest(hubs[1])
+        held, release = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with contextlib.ExitStack() as stack:
+                for hub in hubs:
+                    stack.enter_context(hub._lock)
+                    stack.enter_context(hub._registry._lock)
+                held.set()
+                release.wait(20)
+
+        holder = self.spawn(hold)
+        self.assertTrue(held.wait(10))
+
+        def use() -> bytes:
+            return repr([(list(hub.clients), hub.stats()["connections"], hub.shutdown()) for hub in hubs]).encode()
+
+        try:
+            self.assertEqual(self.in_child(use), repr([([], 0, ())] * 2).encode())
+        finally:
+            release.set()
+            join(holder)
