@@ -296,7 +296,7 @@ class LifeTest(HubTestCase):
         client = self.guest(hub)
         client.send_text("stop")
         self.assertEqual(client.read_close()[0], 1001)
-        client.send_close(1001)
+        self.assertEqual(client.read_to_end(), b"")
         wait_until(lambda: results == [()])
 
     def test_nobody_is_admitted_after_it(self) -> None:
