@@ -13,18 +13,20 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from unittest import mock
+from urllib.parse import parse_qsl
 
 from sync_ws import Client, Connection, ConnectionClosed, Headers, Hub, Reason, Refusal, Request
 from sync_ws.channel.channel import Channel
 from sync_ws.protocol.frames import encode_frame
+from sync_ws.protocol.handshake import Policy, answer, check
 from sync_ws.server.registry import Claim
 from sync_ws.server.state import ServerState
 from sync_ws.testing import LedgerTestCase, ResourceLedger, wait_until
-from tests.support.raw import KEY, PING, PONG, RawClient, handshake, read_response
+from tests.support.raw import PING, PONG, RawClient, handshake
 from tests.support.server_case import Events, LogLines, echo
 from tests.support.wire import fork, join
 
-REQUEST = Request("GET", "/ws/", {}, Headers([("Sec-WebSocket-Key", KEY)]), ("a door", 0))
+REQUEST = Request("GET", "/ws/", {}, Headers(), ("a door", 0))
 
 
 def housekeepers() -> list[str]:
@@ -54,9 +56,7 @@ class HubTestCase(LedgerTestCase):
 
     def connect(self, hub: Hub, claim: Claim[Connection]) -> tuple[Connection, RawClient]:
         ours, client = self.pair()
-        connection = hub.connect(claim, ours, REQUEST)
-        client.data = read_response(client.sock).rest
-        return connection, client
+        return hub.connect(claim, ours, REQUEST), client
 
     def guest(self, hub: Hub, name: str | None = None) -> RawClient:
         """The peer of a connection that runs in a thread, and is known to the hub."""
@@ -343,18 +343,16 @@ class Door(BaseHTTPRequestHandler):
     hub: Hub
 
     def do_GET(self) -> None:
-        headers = Headers(self.headers.items())
-        query = dict(pair.split("=") for pair in self.path.partition("?")[2].split("&") if pair)
-        request = Request("GET", self.path.partition("?")[0], query, headers, self.client_address)
+        path, _, query = self.path.partition("?")
+        request = Request("GET", path, dict(parse_qsl(query)), Headers(self.headers.items()), self.client_address)
         try:
-            claim = self.hub.admit(query.get("name"))
+            accepted = check(request, Policy(path="/chat", subprotocols=("talk",)))
+            claim = self.hub.admit(accepted.name)
         except Refusal as refusal:
-            self.send_response(refusal.status)
-            for name, value in refusal.headers.items():
-                self.send_header(name, value)
-            self.end_headers()
+            self.send_error(refusal.status, refusal.text)
             return
-        self.hub.run(self.hub.connect(claim, self.connection, request))
+        self.wfile.write(answer(accepted))
+        self.hub.run(self.hub.connect(claim, self.connection, request, agreed=accepted.agreed))
 
     def log_message(self, format: str, *args: Any) -> None:
         """Not on standard error."""
@@ -374,12 +372,13 @@ class DoorTest(HubTestCase):
 
     def test_an_http_servers_handler_hands_its_socket_over(self) -> None:
         hub = self.hub(name_policy="reject")
-        with self.door(hub) as port, Client(f"ws://127.0.0.1:{port}/chat?name=a") as client:
+        with self.door(hub) as port, Client(f"ws://127.0.0.1:{port}/chat?name=a", subprotocols=["talk"]) as client:
             client.send("through the door")
             self.assertEqual(client.recv(5), "through the door")
-            self.assertEqual(hub.clients["a"].request.path, "/chat")
-            with RawClient(port) as second:
-                self.assertEqual(second.request(handshake("/chat?name=a")).status, 409)
+            self.assertEqual((hub.clients["a"].request.path, hub.clients["a"].subprotocol), ("/chat", "talk"))
+            for path, status in (("/chat?name=a", 409), ("/elsewhere", 404)):
+                with RawClient(port) as second:
+                    self.assertEqual(second.request(handshake(path)).status, status)
             hub.broadcast("to all")
             self.assertEqual(client.recv(5), "to all")
             self.assertEqual(housekeepers()[:1], ["sync_ws-hub-housekeeper"])
@@ -389,7 +388,7 @@ class DoorTest(HubTestCase):
         old, new = self.hub(), self.hub()
         ends: list[Any] = []
         with self.door(old) as port:
-            client = Client(f"ws://127.0.0.1:{port}/", reconnect=0.01)
+            client = Client(f"ws://127.0.0.1:{port}/chat", reconnect=0.01)
             client.on("reconnecting", lambda event: ends.append(event.reason.code))
             with client, mock.patch.object(Door, "hub", new, create=True):
                 self.assertEqual(old.shutdown(), ())
@@ -429,7 +428,6 @@ class ForkTest(HubTestCase):
         client.send_close()
         self.assertEqual(self.in_child(work), b"1 guests, 0 left")
         ours.close()
-        client.data = read_response(client.sock).rest
         self.assertEqual((client.read_text(), client.read_close()[0]), ("x", 1000))
         self.assertEqual(hub.stats()["opened"], 0)
         self.guest(hub, "a")

@@ -11,6 +11,7 @@ from typing import Any
 
 from sync_ws import Hub, Server
 from sync_ws.channel.limits import Limits
+from sync_ws.protocol.handshake import Policy
 from sync_ws.server.options import HubOptions, ServerOptions
 
 HUB: dict[str, Any] = {
@@ -92,20 +93,12 @@ class ServerOptionsTest(unittest.TestCase):
 
     def test_subprotocols_from_a_generator_are_kept(self) -> None:
         options = ServerOptions(**{**SERVER, "subprotocols": (name for name in ("a", "b"))})
-        self.assertEqual(options.subprotocols, ("a", "b"))
+        self.assertEqual(options.policy.subprotocols, ("a", "b"))
 
     def test_the_policy_is_made_of_them(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             options = ServerOptions(
-                **{
-                    **SERVER,
-                    "path": "/x",
-                    "origins": ["*"],
-                    "require_name": True,
-                    "authenticate": bool,
-                    "pages": folder,
-                }
+                **{**SERVER, "path": "/x", "origins": ["*"], "require_name": True, "compression": True, "pages": folder}
             )
-            policy = options.policy
-            self.assertEqual((policy.path, policy.origins, policy.require_name), ("/x", ["*"], True))
-            self.assertEqual((policy.authenticate, policy.pages), (bool, Path(folder)))
+            self.assertEqual(options.policy, Policy("/x", frozenset("*"), require_name=True, compression=True))
+            self.assertEqual((options.site, ServerOptions(**SERVER).site), (Path(folder), None))
