@@ -29,11 +29,14 @@ class Reception:
     def __init__(self, options: ServerOptions, hub: Hub) -> None:
         self._options = options
         self._hub = hub
-        # guards the two below; any thread, for set operations and assignments only.  Reentrant: a signal's handler
-        # that calls close may have interrupted the thread that holds it
-        self._lock = threading.RLock()
         self._pending: set[socket.socket] = set()
         self._closed = False
+        self._make_lock()
+
+    def _make_lock(self) -> None:
+        # guards the two above; any thread, for set operations and assignments only.  Reentrant: a signal's handler
+        # that calls close may have interrupted the thread that holds it
+        self._lock = threading.RLock()
 
     @property
     def pending(self) -> int:
@@ -61,6 +64,13 @@ class Reception:
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
             except OSError:
                 continue  # it is not connected any more
+
+    def forget_in_child(self) -> None:
+        """After fork: those who are being received are the parent's; close the copies of their sockets, say nothing."""
+        self._make_lock()
+        for sock in self._pending:
+            sock.close()
+        self._pending = set()
 
     def receive(self, sock: socket.socket, peer: Any) -> Connection | None:
         """TLS and the opening handshake; None when it was answered with a refusal.  OSError when the peer left.

@@ -95,7 +95,7 @@ class Hub:
         self._housekeeper: Housekeeper | None = None  # set with RUNNING, for good
         self._state = ServerState.NEW
         self._counters = dict.fromkeys(COUNTERS, 0)
-        self._guests: dict[Claim[Connection], int] = {}  # admitted and not ended -> the thread that has it in hand
+        self._guests: dict[Claim[Connection], int] = {}  # admitted and not ended -> whose thread has it in hand, or 0
         self._claims: dict[Connection, Claim[Connection]] = {}
         self._make_locks()
         _hubs.add(self)
@@ -318,6 +318,7 @@ class Hub:
             raise
         with self._lock:
             self._claims[connection] = claim
+            self._guests[claim] = 0
         return connection
 
     def run(self, connection: Connection) -> None:

@@ -204,6 +204,7 @@ class Server:
     def _forget_in_child(self) -> None:
         """After fork: threads are the parent's, and may have held the lock."""
         self._make_locks()
+        self._reception.forget_in_child()
         if self._state is not ServerState.NEW:
             self._enter(ServerState.STOPPED)
             self._threads = set()

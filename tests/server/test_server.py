@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 import unittest
-import warnings
 from typing import Any
 from unittest import mock
 
@@ -18,6 +17,7 @@ from sync_ws.server.state import ServerState
 from sync_ws.testing import LedgerTestCase
 from tests.support.raw import PING, RawClient, handshake, read_response
 from tests.support.server_case import ServerTestCase, echo, wait_until
+from tests.support.wire import fork
 
 
 class LifeTest(ServerTestCase):
@@ -171,6 +171,18 @@ class LifeTest(ServerTestCase):
 
 
 class ShutdownTest(ServerTestCase):
+    def test_from_a_signal_that_interrupted_whoever_held_a_lock(self) -> None:
+        server = self.serve()
+        self.client(server)
+        previous = signal.signal(signal.SIGUSR1, lambda number, frame: left.append(server.shutdown(0)))
+        self.addCleanup(signal.signal, signal.SIGUSR1, previous)
+        for lock in (server._lock, server._reception._lock, server._hub._lock, server._hub._registry._lock):
+            left: list[Any] = []
+            with self.subTest(lock=lock), lock:
+                signal.raise_signal(signal.SIGUSR1)
+                self.assertEqual(len(left), 1)
+        self.assertEqual(server.shutdown(), ())
+
     def test_everyone_gets_1001_and_nothing_is_left(self) -> None:
         server = self.serve(ping_interval=None)
         clients = [self.client(server, name) for name in ("a", "b", None)]
@@ -298,9 +310,7 @@ class ForkTest(ServerTestCase):
         connection = server.clients["a"]
         said, say = os.pipe()
         stay, end = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads is the point
-            child = os.fork()
+        child = fork()
         if child == 0:
             os.close(end)
             self._in_child(server, connection, say, stay)
@@ -324,6 +334,60 @@ class ForkTest(ServerTestCase):
             os.close(end)
             os.close(said)
             self.assertEqual(os.waitpid(child, 0)[1], 0)
+
+    def test_a_fork_leaves_those_alone_who_are_in_their_handshake(self) -> None:
+        server = self.serve()
+        client = self.raw(server)
+        request = handshake()
+        client.send(request[:20])
+        wait_until(lambda: server.stats()["handshakes"] == 1)
+        said, say = os.pipe()
+        stay, end = os.pipe()
+        child = fork()
+        if child == 0:
+            try:
+                os.close(end)
+                signal.alarm(20)
+                os.write(say, repr((server.shutdown(), server.stats()["handshakes"])).encode())
+                os.read(stay, 1)
+            finally:
+                os._exit(0)
+        for fd in (say, stay):
+            os.close(fd)
+        try:
+            self.assertEqual(os.read(said, 100), b"((), 0)")
+            client.send(request[20:])
+            self.assertEqual(read_response(client.sock).status, 101)
+            server.shutdown(0.1)
+            client.read_to_end()  # though the child lives
+        finally:
+            os.close(end)
+            os.close(said)
+            os.waitpid(child, 0)
+
+    def test_locks_that_were_held_at_the_fork_hold_nobody_up_in_the_child(self) -> None:
+        server = self.serve()
+        held, release = threading.Event(), self.gate()
+
+        def hold() -> None:
+            with server._lock, server._reception._lock:
+                held.set()
+                release.wait(20)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        self.assertTrue(held.wait(10))
+        child = fork()
+        if child == 0:
+            status = 99
+            try:
+                signal.alarm(20)
+                status = len(server.shutdown())
+            finally:
+                os._exit(status)
+        release.set()
+        holder.join()
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
 
     def _in_child(self, server: Server, connection: Connection, say: int, stay: int) -> None:
         """Report what a fork can do with the server, and stay until the parent has seen what that does to it."""
