@@ -101,5 +101,24 @@ class RegistryTest(unittest.TestCase):
         self.assertEqual((len(replaced), len(set(replaced)), len(registry.holders("a"))), (799, 799, 1))
         self.assertNotIn(registry["a"], replaced)
 
+    def test_a_claim_given_back_keeps_nobody_alive(self) -> None:
+        registry: Registry[str] = Registry()
+        claim = registry.claim("a")
+        registry.open(claim, "holder")
+        registry.release(claim)
+        self.assertIsNone(claim.holder)
+
+    def test_a_fork_renews_the_lock_and_empties_the_copy_if_told(self) -> None:
+        for empty, left in ((True, []), (False, ["holder"])):
+            registry: Registry[str] = Registry()
+            claim = registry.claim("a")
+            registry.open(claim, "holder")
+            holder = threading.Thread(target=registry._lock.acquire)
+            holder.start()
+            holder.join(10)
+            registry.forget_in_child(empty=empty)
+            self.assertEqual((registry.everyone(), registry.holders("a"), registry.places), (left, left, len(left)))
+            self.assertEqual(registry.release(claim), not empty)
+
     def test_repr_counts(self) -> None:
         self.assertEqual(repr(Registry("allow")), "<Registry of 0 names, 0 places, policy allow>")
