@@ -168,6 +168,27 @@ class Imports(unittest.TestCase):
                 with self.subTest(name):
                     self.assertEqual({used for used in imported(name) if used.startswith("sync_ws.testing")}, set())
 
+    def test_one_module_waits_and_wakes_and_one_knows_the_flags_of_a_socket_call(self) -> None:
+        homes = {"select": "net.waiting", "selectors": "net.waiting", "pipe": "net.waiting", "pipe2": "net.waiting"}
+        homes |= {"socketpair": "net.waiting", "MSG_": "net.transport"}
+        for name in module_names():
+            if name.startswith("sync_ws.testing"):
+                continue
+            used = set()
+            for node in ast.walk(tree(name)):
+                if isinstance(node, ast.Import):
+                    used |= {alias.name for alias in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    used |= {node.module or "", *(alias.name for alias in node.names)}
+                elif isinstance(node, ast.Attribute):
+                    used.add(node.attr)
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    used.add(node.value)  # of getattr
+            used |= {"MSG_" for word in used if word.startswith("MSG_")}
+            with self.subTest(name):
+                strangers = {word for word in used & set(homes) if name != f"sync_ws.{homes[word]}"}
+                self.assertEqual(strangers, set())
+
     def test_no_asyncio_anywhere(self) -> None:
         for path in ROOT.rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

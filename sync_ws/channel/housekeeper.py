@@ -12,13 +12,12 @@ a channel: everything it calls there is non-blocking, so one bad peer cannot hol
 from __future__ import annotations
 
 import logging
-import os
-import select
 import threading
 import time
 
 from ..endings import CloseCode, Reason
 from ..messages import Opcode
+from ..net.waiting import WRITABLE, Waker, wait_any
 from ..protocol.liveness import LATE, Liveness, Verdict
 from .channel import Channel
 
@@ -46,15 +45,13 @@ class Housekeeper:
         self._ping_interval = ping_interval
         self._ping_timeout = ping_timeout
         self._close_timeout = close_timeout
-        # guards the two below and the pipe; any thread, for set operations and non-blocking writes to the pipe only
+        # guards the two below; any thread, for set operations only
         self._lock = threading.Lock()
         self._watched: dict[Channel, _Watch] = {}
         self._draining: set[Channel] = set()
         self._stopping = False
         self._last_round: float | None = None
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
+        self._waker = Waker()
         self._thread = threading.Thread(target=self._run, name=f"{name}-housekeeper", daemon=True)
 
     @property
@@ -66,15 +63,15 @@ class Housekeeper:
         try:
             self._thread.start()
         except RuntimeError:
-            self._close_pipe()
+            self._close()
             raise
 
     def stop(self, timeout: float) -> None:
         """End the thread; back within ``timeout`` seconds."""
         self._stopping = True
-        self._wake()
+        self._waker.wake()
         if self._thread.ident is None:  # if it is being started, it finds _stopping set
-            self._close_pipe()
+            self._close()
         elif self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
@@ -100,7 +97,7 @@ class Housekeeper:
             if channel not in self._watched or channel in self._draining:
                 return
             self._draining.add(channel)
-        self._wake()
+        self._waker.wake()
 
     # -- the thread -----------------------------------------------------------------------------------------------
 
@@ -115,20 +112,15 @@ class Housekeeper:
         except Exception:
             log.exception("the housekeeper ended: keepalive pings and deadlines are off")
         finally:
-            self._close_pipe()
+            self._close()
 
     def _wait(self, timeout: float) -> None:
         """Until the next round is due, writing meanwhile to those who read again."""
-        poller = select.poll()
-        poller.register(self._wake_read, select.POLLIN)
+        self._waker.clear()  # before the look at what there is to do: what comes after it wakes again
         with self._lock:
-            draining = {channel.fileno(): channel for channel in self._draining if channel.fileno() >= 0}
-        for fd in draining:
-            poller.register(fd, select.POLLOUT)
-        for fd, _ in poller.poll(max(0.0, timeout) * 1000):
-            if fd == self._wake_read:
-                os.read(self._wake_read, 4096)
-            elif self._flushed(draining[fd]):
+            draining = {fd: channel for channel in self._draining if (fd := channel.fileno()) >= 0}
+        for fd in wait_any(draining, WRITABLE, timeout, self._waker):
+            if self._flushed(draining[fd]):
                 with self._lock:
                     self._draining.discard(draining[fd])
 
@@ -177,19 +169,6 @@ class Housekeeper:
             text = f"no sign of life within {self._ping_timeout:g} s of a Ping"
             channel.abort(Reason(text, CloseCode.ABNORMAL))
 
-    def _wake(self) -> None:
-        with self._lock:  # a descriptor closed meanwhile may be another file's
-            if self._wake_write < 0:
-                return  # stopped
-            try:
-                os.write(self._wake_write, b"x")
-            except BlockingIOError:
-                return  # enough bytes wait there already
-
-    def _close_pipe(self) -> None:
-        with self._lock:
-            self._stopping = True
-            read, write, self._wake_read, self._wake_write = self._wake_read, self._wake_write, -1, -1
-        for fd in (read, write):
-            if fd >= 0:
-                os.close(fd)
+    def _close(self) -> None:
+        self._stopping = True
+        self._waker.close()

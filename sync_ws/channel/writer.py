@@ -18,7 +18,7 @@ from typing import Callable, Iterator
 
 from ..errors import ConnectionClosed, SendTimeout
 from ..messages import Data, Opcode, as_payload
-from ..net.transport import DONTWAIT, MORE, Transport
+from ..net.transport import Bytes, Transport
 from ..protocol.deflate import Deflate
 from ..protocol.frames import encode_frame, encode_large_frame
 from ..timing import Deadline
@@ -61,7 +61,7 @@ class Writer:
         on_broken: Callable[[str, BaseException | None], None],
     ) -> None:
         self._transport = transport
-        self._transport_send = transport.send
+        self._send_nowait = transport.send_nowait
         self._masked = masked
         self._deflate = deflate
         self._send_timeout = send_timeout
@@ -72,7 +72,7 @@ class Writer:
         # guards everything below, and every write to the transport; any thread, never while waiting
         self._lock = threading.Lock()
         self._open = True  # False once a Close frame was queued or writing failed: no message may follow
-        self._queue: deque[bytes | bytearray | memoryview] = deque()
+        self._queue: deque[Bytes] = deque()
         self._queued_bytes = 0
         self._torn = False  # True during a system call: an interrupt then leaves the stream in an unknown state
         self._progress_at = 0.0  # when the queue last moved (or began), monotonic
@@ -253,7 +253,17 @@ class Writer:
         if self._queue:
             rest: bytes | memoryview = frame
         else:
-            sent = self._write(frame)
+            # as _write does, without the call: this is the way of nearly every message
+            if self._torn:
+                raise _interrupted()
+            self._torn = True
+            try:
+                sent = self._send_nowait(frame)
+            except OSError:
+                self._torn = False
+                raise
+            self.bytes_sent += sent
+            self._torn = False
             if sent == len(frame):
                 return 0
             rest = memoryview(frame)[sent:]
@@ -280,7 +290,7 @@ class Writer:
         queue = self._queue
         while queue:
             head = queue[0]
-            sent = self._write(head, DONTWAIT if len(queue) == 1 else DONTWAIT | MORE)
+            sent = self._write(head, self._send_nowait if len(queue) == 1 else self._transport.send_more_nowait)
             if sent:
                 self._queued_bytes -= sent
                 self._progress_at = time.monotonic()
@@ -293,14 +303,12 @@ class Writer:
             self._over_since = None
         return not queue
 
-    def _write(self, data: bytes | bytearray | memoryview, flags: int = DONTWAIT) -> int:
+    def _write(self, data: Bytes, send: Callable[[Bytes], int]) -> int:
         if self._torn:
-            raise ConnectionAbortedError("an interrupt came in the middle of an earlier write")
+            raise _interrupted()
         self._torn = True
         try:
-            sent = self._transport_send(data, flags)
-        except BlockingIOError:
-            sent = 0
+            sent = send(data)
         except OSError:
             self._torn = False
             raise
@@ -338,3 +346,7 @@ class Writer:
     def _break(self, text: str, error: BaseException | None) -> None:
         self.fail()
         self._on_broken(text, error)
+
+
+def _interrupted() -> OSError:
+    return ConnectionAbortedError("an interrupt came in the middle of an earlier write")

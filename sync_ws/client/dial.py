@@ -3,10 +3,10 @@
 Why so: websocket-client does the WebSocket part of the opening handshake, over a stream of ours.  Left to itself it
 has a timeout per read (a server that sends a byte now and then holds it for ever), no bound on the response, a
 cookie jar shared by all hosts of the process, and cannot be told to stop.  So the socket is opened here, without
-blocking; every wait is a ``poll`` on the socket and on a pipe that ``cancel`` writes to.  What cannot be interrupted
-(name resolution, a SOCKS library) runs aside in a thread whose late result is thrown away.
+blocking; every wait is for the socket and for a Waker that ``cancel`` wakes.  What cannot be interrupted (name
+resolution, a SOCKS library) runs aside in a thread whose late result is thrown away.
 
-Threading: ``run`` once, in one thread; ``cancel`` from any.
+Threading: ``run`` once, in one thread; ``cancel`` from any, and from a signal handler.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import errno
 import ipaddress
 import logging
 import os
-import select
 import socket
 import ssl
 import threading
@@ -27,6 +26,7 @@ import websocket
 
 from ..endings import Reason
 from ..errors import CertificateError, HandshakeError, HandshakeRejected, HandshakeTimeout
+from ..net.waiting import READABLE, WRITABLE, Waker, wait
 from ..protocol import deflate, handshake
 from ..protocol.http_head import Headers
 from ..timing import Deadline
@@ -79,26 +79,22 @@ class Dial(Io):
         self._compression = compression
         self._timeout = timeout
         self._deadline = Deadline(timeout)
-        self._cancelled = threading.Event()
-        # guards the pipe's descriptors; any thread, for a write or for closing them
-        self._lock = threading.Lock()
-        self._pipe: tuple[int, int] | None = None
+        self._cancelled = False
+        self._waker: Waker | None = None  # made by run: an attempt that was never made holds no descriptor
 
     def cancel(self) -> None:
         """Make ``run`` raise at once."""
-        self._cancelled.set()
-        with self._lock:
-            if self._pipe is not None:
-                os.write(self._pipe[1], b"x")
+        self._cancelled = True
+        if self._waker is not None:
+            self._waker.wake()
 
     def run(self) -> Opened:
         """Open the connection, within the timeout counted from now."""
         self._deadline = Deadline(self._timeout)
         sock: socket.socket | None = None
         try:
-            with self._lock:
-                self._pipe = os.pipe()
-            if self._cancelled.is_set():  # before there was a pipe to write to
+            self._waker = Waker()
+            if self._cancelled:  # before there was a Waker to wake
                 raise HandshakeError(CANCELLED)
             sock = self._connect()
             if self._target.secure:
@@ -122,25 +118,18 @@ class Dial(Io):
             _close(sock)
             raise
         finally:
-            with self._lock:
-                pipe, self._pipe = self._pipe, None
-            for fd in pipe or ():
-                os.close(fd)
+            if self._waker is not None:
+                self._waker.close()
 
     # -- waiting --------------------------------------------------------------------------------------------------
 
-    def wait(self, sock: socket.socket, events: int, share: Deadline | None = None) -> None:
+    def wait(self, sock: socket.socket | Waker, events: int, share: Deadline | None = None) -> None:
         """Until ``sock`` has one of ``events``; HandshakeTimeout past the deadline, HandshakeError when cancelled.
 
         ``share``: a nearer deadline for this wait; TimeoutError past that one.
         """
-        assert self._pipe is not None
-        poller = select.poll()
-        poller.register(sock, events)
-        poller.register(self._pipe[0], select.POLLIN)
-        remaining = (share or self._deadline).remaining()
-        ready = poller.poll(None if remaining is None else remaining * 1000)
-        if self._cancelled.is_set():
+        ready = wait(sock.fileno(), events, (share or self._deadline).remaining(), self._waker)
+        if self._cancelled:
             raise HandshakeError(CANCELLED)
         if self._deadline.passed or (not ready and share is None):
             raise self._too_late()
@@ -156,8 +145,7 @@ class Dial(Io):
         lock = threading.Lock()
         outcome: list[tuple[bool, Any]] = []
         abandoned = False
-        # a pair of their own: the thread can wake us up, and outlive our descriptors
-        ours, theirs = socket.socketpair()
+        done = Waker()  # the thread may outlive it
 
         def work() -> None:
             try:
@@ -167,18 +155,17 @@ class Dial(Io):
             with lock:
                 outcome.append(result)
                 late = abandoned
-            theirs.close()
+            done.wake()
             if late and result[0]:
                 discard(result[1])
 
         try:
             threading.Thread(target=work, name="sync_ws-aside", daemon=True).start()
         except RuntimeError as exc:
-            ours.close()
-            theirs.close()
+            done.close()
             raise HandshakeError(Reason(f"no thread to resolve a name: {exc}", error=exc)) from exc
         try:
-            self.wait(ours, select.POLLIN)
+            self.wait(done, READABLE)
         except BaseException:
             with lock:
                 abandoned = True
@@ -188,7 +175,7 @@ class Dial(Io):
                     discard(value)
             raise
         finally:
-            ours.close()
+            done.close()
         ((succeeded, value),) = outcome
         if not succeeded:
             raise value
@@ -265,7 +252,7 @@ class Dial(Io):
         sock.setblocking(False)
         if sock.connect_ex(address) == 0:
             return
-        self.wait(sock, select.POLLOUT, share)
+        self.wait(sock, WRITABLE, share)
         failure = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if failure:
             raise OSError(failure, os.strerror(failure))
@@ -283,9 +270,9 @@ class Dial(Io):
                     secure.do_handshake()
                     return secure
                 except ssl.SSLWantReadError:
-                    self.wait(secure, select.POLLIN)
+                    self.wait(secure, READABLE)
                 except ssl.SSLWantWriteError:
-                    self.wait(secure, select.POLLOUT)
+                    self.wait(secure, WRITABLE)
         except ssl.SSLCertVerificationError as exc:
             secure.close()
             text = f"the certificate of {self._target.place} was not accepted: {exc.verify_message}"
@@ -330,7 +317,7 @@ class Dial(Io):
     def _refused(self, stream: HandshakeStream, exc: Exception) -> HandshakeError | None:
         """What ``exc`` means, None when it says so itself."""
         status = stream.status
-        if self._cancelled.is_set():
+        if self._cancelled:
             return None if isinstance(exc, HandshakeError) else HandshakeError(CANCELLED)
         if status is None or status == 101:
             if isinstance(exc, websocket.WebSocketTimeoutException):  # our deadline, as websocket-client has it

@@ -10,13 +10,13 @@ Threading: used by the one thread that dials.
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
 from typing import Protocol
 
 from ..endings import Reason
 from ..errors import HandshakeError
+from ..net.waiting import READABLE, WRITABLE
 from ..protocol.http_head import BadHead, HeadBuffer, Response, check_response_size, parse_response
 
 __all__ = ["HandshakeStream", "Io"]
@@ -129,12 +129,12 @@ class HandshakeStream:
             try:
                 data = self._sock.recv(4096)
             except (BlockingIOError, ssl.SSLWantReadError):
-                self._io.wait(self._sock, select.POLLIN)
+                self._io.wait(self._sock, READABLE)
                 continue
             if not data:
                 raise HandshakeError("the connection was lost during the opening handshake")
             # a byte at a time from the peer must not escape the deadline
-            self._io.wait(self._sock, select.POLLIN | select.POLLOUT)
+            self._io.wait(self._sock, READABLE | WRITABLE)
             return data
 
     def _write(self, data: bytes) -> None:
@@ -142,9 +142,9 @@ class HandshakeStream:
             try:
                 data = data[self._sock.send(data) :]
             except (BlockingIOError, ssl.SSLWantWriteError):
-                self._io.wait(self._sock, select.POLLOUT)
+                self._io.wait(self._sock, WRITABLE)
             except ssl.SSLWantReadError:
-                self._io.wait(self._sock, select.POLLIN)
+                self._io.wait(self._sock, READABLE)
 
 
 def _shown(response: Response) -> bytes:

@@ -2,47 +2,44 @@
 
 Why so: a plain socket is left in blocking mode, so reading is one system call with no ``poll`` before it, while
 ``MSG_DONTWAIT`` makes a single write (or read) non-blocking: a deadline costs nothing until the peer is slow.
-Waiting for writability is always done by the caller outside its locks.
+Waiting for writability is always done by the caller outside its locks.  The functions of every message are attributes,
+bound once for each transport: a method would cost its lookup and the way to the socket each time.
 
 A Python TLS socket is not safe for a read and a write at once, so the TLS transport keeps its socket non-blocking,
 touches it under a lock only, and waits outside that lock.
 
-Threading: ``recv*`` by one thread at a time, ``send`` by one thread at a time (the channel's locks see to
+Threading: ``recv*`` by one thread at a time, ``send*`` by one thread at a time (the channel's locks see to
 both), the two of them at once; ``shutdown`` and the ``wait_*`` functions by any thread at any time.  ``close`` only
 when nobody is in ``recv`` or ``send``: a closed descriptor's number may be another socket's a moment later.
 """
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
 import threading
-from typing import Callable, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
-__all__ = ["DONTWAIT", "MORE", "PlainTransport", "TlsTransport", "Transport", "poll_fd", "transport_for"]
+from .waiting import READABLE, WRITABLE, wait
 
-DONTWAIT = socket.MSG_DONTWAIT
-MORE = getattr(socket, "MSG_MORE", 0)  # a hint that the next write belongs to the same frame
-_READABLE = select.POLLIN | select.POLLPRI
-_WRITABLE = select.POLLOUT
+__all__ = ["Bytes", "PlainTransport", "TlsTransport", "Transport", "transport_for"]
 
-
-def poll_fd(fd: int, events: int, timeout: float | None) -> bool:
-    """Wait until ``fd`` has one of ``events`` (or an error) or ``timeout`` seconds have passed; False then."""
-    if fd < 0:
-        return True  # closed meanwhile: let the caller's next operation find out
-    poller = select.poll()
-    poller.register(fd, events)
-    return bool(poller.poll(None if timeout is None else timeout * 1000))
+Bytes = bytes | bytearray | memoryview  # what can be sent
+_DONTWAIT = socket.MSG_DONTWAIT
+_MORE = getattr(socket, "MSG_MORE", 0)
 
 
 class Transport(Protocol):
     """What a channel needs of its socket."""
 
+    # both block until there is something; b"" or 0 at the end of the stream, OSError when the connection broke
     recv: Callable[[int], bytes]
     recv_into: Callable[[memoryview], int]
-    send: Callable[[bytes | bytearray | memoryview, int], int]
+    # hands over what the kernel takes at once: how many bytes, 0 for none; OSError when the connection broke
+    send_nowait: Callable[[Bytes], int]
+
+    def send_more_nowait(self, data: Bytes) -> int: ...
 
     def recv_nowait(self, size: int) -> bytes | None: ...
 
@@ -65,31 +62,36 @@ class PlainTransport:
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(None)
         self._sock = sock
-        # blocks until there is something; b"" at the end of the stream; OSError when the connection broke
         self.recv: Callable[[int], bytes] = sock.recv
         self.recv_into: Callable[[memoryview], int] = sock.recv_into
-        # send(data, DONTWAIT) hands over what the kernel takes at once: how many bytes; BlockingIOError for none
-        self.send: Callable[[bytes | bytearray | memoryview, int], int] = sock.send
+        self.send_nowait = _without_waiting(sock.send)
+
+    def send_more_nowait(self, data: Bytes) -> int:
+        """``send_nowait`` with a hint to the kernel that the next write follows at once."""
+        try:
+            return self._sock.send(data, _DONTWAIT | _MORE)
+        except BlockingIOError:
+            return 0
 
     def recv_nowait(self, size: int) -> bytes | None:
         """What is there, up to ``size`` bytes; b"" at the end of the stream, None when nothing is there."""
         try:
-            return self._sock.recv(size, DONTWAIT)
+            return self._sock.recv(size, _DONTWAIT)
         except BlockingIOError:
             return None
 
     def recv_into_nowait(self, room: memoryview) -> int | None:
         """The same into ``room``: how many bytes, 0 at the end of the stream, None when nothing is there."""
         try:
-            return self._sock.recv_into(room, 0, DONTWAIT)
+            return self._sock.recv_into(room, 0, _DONTWAIT)
         except BlockingIOError:
             return None
 
     def wait_readable(self, timeout: float | None) -> bool:
-        return poll_fd(self._sock.fileno(), _READABLE, timeout)
+        return wait(self._sock.fileno(), READABLE, timeout)
 
     def wait_writable(self, timeout: float | None) -> bool:
-        return poll_fd(self._sock.fileno(), _WRITABLE, timeout)
+        return wait(self._sock.fileno(), WRITABLE, timeout)
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -106,6 +108,19 @@ class PlainTransport:
         self._sock.close()
 
 
+def _without_waiting(send: Callable[[Bytes, int], int]) -> Callable[[Bytes], int]:
+    """``send_nowait`` of a plain socket: the one function of every message, with all that it needs in its closure."""
+    flags = _DONTWAIT
+
+    def send_nowait(data: Bytes) -> int:
+        try:
+            return send(data, flags)
+        except BlockingIOError:
+            return 0
+
+    return send_nowait
+
+
 class TlsTransport:
     """A non-blocking TLS socket whose reads and writes take turns."""
 
@@ -117,21 +132,21 @@ class TlsTransport:
         self._write_wants_read = False
         self.recv: Callable[[int], bytes] = self._recv
         self.recv_into: Callable[[memoryview], int] = self._recv_into
-        self.send: Callable[[bytes | bytearray | memoryview, int], int] = self._send
+        self.send_nowait: Callable[[Bytes], int] = self.send_more_nowait
 
     def _recv(self, size: int) -> bytes:
         while True:
             data = self.recv_nowait(size)
             if data is not None:
                 return data
-            poll_fd(self._sock.fileno(), _READABLE, None)
+            wait(self._sock.fileno(), READABLE, None)
 
     def _recv_into(self, room: memoryview) -> int:
         while True:
             size = self.recv_into_nowait(room)
             if size is not None:
                 return size
-            poll_fd(self._sock.fileno(), _READABLE, None)
+            wait(self._sock.fileno(), READABLE, None)
 
     def recv_nowait(self, size: int) -> bytes | None:
         with self._lock:
@@ -151,7 +166,8 @@ class TlsTransport:
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return 0
 
-    def _send(self, data: bytes | bytearray | memoryview, flags: int) -> int:
+    def send_more_nowait(self, data: Bytes) -> int:
+        """Either kind: TLS has no such hint."""
         # after "want write" OpenSSL insists on the same bytes again: the channel keeps them at the head of its queue
         with self._lock:
             try:
@@ -170,10 +186,10 @@ class TlsTransport:
         with self._lock:
             if self._sock.pending():  # decrypted already: the descriptor will not tell
                 return True
-        return poll_fd(self._sock.fileno(), _READABLE, timeout)
+        return wait(self._sock.fileno(), READABLE, timeout)
 
     def wait_writable(self, timeout: float | None) -> bool:
-        return poll_fd(self._sock.fileno(), _READABLE if self._write_wants_read else _WRITABLE, timeout)
+        return wait(self._sock.fileno(), READABLE if self._write_wants_read else WRITABLE, timeout)
 
     def fileno(self) -> int:
         return self._sock.fileno()

@@ -10,13 +10,12 @@ Threading: one daemon thread; ``stop`` from any thread.
 from __future__ import annotations
 
 import logging
-import os
-import select
 import socket
 import threading
 from typing import Any, Callable
 
 from ..forking import ToldOfForks
+from ..net.waiting import READABLE, Waker, wait
 from ..timing import Deadline
 
 __all__ = ["Listener"]
@@ -44,7 +43,7 @@ class Listener:
         self._sock.setblocking(False)
         name = self._sock.getsockname()
         self.address: tuple[str, int] = (name[0], name[1])
-        self._stop_read = self._stop_write = -1  # made by start: a listener that was never started holds no pipe
+        self._waker: Waker | None = None  # made by start: a listener that was never started holds the socket only
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         # guards _closed; held while closing, by any thread
@@ -57,7 +56,7 @@ class Listener:
         with self._lock:
             if self._closed:
                 return
-            self._stop_read, self._stop_write = os.pipe()
+            self._waker = Waker()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         try:
             self._thread.start()
@@ -68,9 +67,8 @@ class Listener:
     def stop(self, deadline: Deadline) -> None:
         """Stop accepting, close the socket and join the thread.  Idempotent."""
         self._stopping.set()
-        with self._lock:
-            if not self._closed and self._stop_write >= 0:
-                os.write(self._stop_write, b"x")
+        if self._waker is not None:
+            self._waker.wake()
         thread = self._thread
         if thread is None or thread.ident is None:  # if it is being started, it finds _stopping set
             self._close()
@@ -83,9 +81,8 @@ class Listener:
                 return
             self._closed = True
             self._sock.close()
-            for fd in (self._stop_read, self._stop_write):
-                if fd >= 0:
-                    os.close(fd)
+            if self._waker is not None:
+                self._waker.close()
 
     def _forget_in_child(self) -> None:
         """After fork: a copy of the socket would keep the port open after the parent has closed it.  A listener that
@@ -93,22 +90,18 @@ class Listener:
         if self._thread is not None:
             self._stopping.set()
             self._lock = threading.Lock()
+            if self._waker is not None:
+                self._waker.forget_in_child()
             self._close()
 
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
-                self._wait()
+                wait(self._sock.fileno(), READABLE, None, self._waker)
                 while not self._stopping.is_set() and self._accept_one():
                     pass
         finally:
             self._close()
-
-    def _wait(self) -> None:
-        poller = select.poll()
-        poller.register(self._sock.fileno(), select.POLLIN)
-        poller.register(self._stop_read, select.POLLIN)
-        poller.poll()
 
     def _accept_one(self) -> bool:
         """Accept one connection; False when none waits, or after a failure and its pause."""

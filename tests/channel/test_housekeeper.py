@@ -46,7 +46,7 @@ class RoundTest(LedgerTestCase):
             intercepts={HEART_BEAT: lambda channel, beat: Note("heartbeat", beat.text)},
         )
         self.keeper = Housekeeper("test", ping_interval=20, ping_timeout=10, close_timeout=5)
-        self.addCleanup(self.keeper._close_pipe)
+        self.addCleanup(self.keeper._close)
         self.keeper.add(self.channel)
         self.now = time.monotonic()  # what the keeper saw at add() must not lie in the future
         self.rounds(1)

@@ -29,7 +29,7 @@ class HousekeeperTestCase(LedgerTestCase):
             keeper.start()
             self.addCleanup(keeper.stop, 5.0)
         else:
-            self.addCleanup(keeper._close_pipe)
+            self.addCleanup(keeper._close)
         self.now = time.monotonic()
         return keeper
 

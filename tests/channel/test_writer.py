@@ -286,10 +286,10 @@ class Deadlines(WriterTestCase):
         self.addCleanup(theirs.close)
         transport = transport_for(ours)
 
-        def interrupted(data: object, flags: int) -> int:
+        def interrupted(data: object) -> int:
             raise KeyboardInterrupt
 
-        transport.send = interrupted
+        transport.send_nowait = interrupted
         broken: list[BaseException | None] = []
         writer = Writer(
             transport, masked=False, deflate=None, send_timeout=1, max_queued=1, max_queued_bytes=1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import threading
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable
 
 from sync_ws.client.handshake_stream import MAX_BODY, HandshakeStream
 from sync_ws.errors import HandshakeError
+from sync_ws.net.waiting import wait
 from sync_ws.protocol.http_head import MAX_HEADERS, MAX_RESPONSE
 from sync_ws.testing import LedgerTestCase
 
@@ -24,9 +24,7 @@ class Waiting:
     """How the stream waits: at most a few seconds."""
 
     def wait(self, sock: socket.socket, events: int) -> None:
-        poller = select.poll()
-        poller.register(sock, events)
-        if not poller.poll(5000):
+        if not wait(sock.fileno(), events, 5):
             raise AssertionError("waited in vain")
 
 

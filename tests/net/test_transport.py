@@ -12,12 +12,13 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from sync_ws.channel.channel import Channel
 from sync_ws.channel.limits import Limits
 from sync_ws.endings import Reason
 from sync_ws.errors import ConnectionClosed, SendTimeout
-from sync_ws.net.transport import DONTWAIT, PlainTransport, TlsTransport, Transport, poll_fd, transport_for
+from sync_ws.net.transport import PlainTransport, TlsTransport, Transport, transport_for
 from sync_ws.protocol.deflate import Deflate, Negotiation
 from sync_ws.testing import Certificates, LedgerTestCase, make_certificates, wait_until
 from tests.support.wire import join, make_channel
@@ -68,15 +69,9 @@ class TransportTestCase(LedgerTestCase):
     def send_all(self, transport: Transport, data: bytes) -> None:
         view = memoryview(data)
         while view:
-            view = view[self.send_some(transport, view) :]
+            view = view[transport.send_nowait(view) :]
             if view:
                 transport.wait_writable(5)
-
-    def send_some(self, transport: Transport, data: bytes | memoryview) -> int:
-        try:
-            return transport.send(data, DONTWAIT)
-        except BlockingIOError:
-            return 0
 
 
 class Plain(TransportTestCase):
@@ -90,6 +85,25 @@ class Plain(TransportTestCase):
             transport_for(here)
             self.assertTrue(here.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
+    def test_the_hint_of_more_to_come_goes_with_that_write_alone(self) -> None:
+        sock = mock.create_autospec(socket.socket, instance=True)
+        transport = PlainTransport(sock)
+        transport.send_more_nowait(b"head")
+        transport.send_nowait(b"body")
+        flags = [call.args[1] for call in sock.send.call_args_list]
+        self.assertEqual(flags, [socket.MSG_DONTWAIT | socket.MSG_MORE, socket.MSG_DONTWAIT])
+
+    def test_an_urgent_byte_is_nothing_to_read(self) -> None:
+        here, there = self.sockets(False)
+        transport = transport_for(here)
+        there.send(b"!", socket.MSG_OOB)
+        self.assertTrue(select.select([], [], [here], 10)[2], "it has come")
+        self.assertFalse(transport.wait_readable(0))
+        self.assertIsNone(transport.recv_nowait(10))
+        there.send(b"x")
+        self.assertTrue(transport.wait_readable(10))
+        self.assertEqual(transport.recv(10), b"x")
+
     def test_a_socket_that_is_not_tcp_is_fine(self) -> None:
         ours, theirs = socket.socketpair()
         self.addCleanup(ours.close)
@@ -97,9 +111,6 @@ class Plain(TransportTestCase):
         transport = transport_for(ours)
         theirs.sendall(b"x")
         self.assertEqual(transport.recv(10), b"x")
-
-    def test_poll_of_a_closed_descriptor_returns_at_once(self) -> None:
-        self.assertTrue(poll_fd(-1, select.POLLIN, 60))
 
 
 class Each(TransportTestCase):
@@ -151,13 +162,14 @@ class Each(TransportTestCase):
             began = time.monotonic()
             expected = bytearray()
             while True:
-                size = self.send_some(here, data)
+                size = here.send_nowait(data)
                 expected += data[:size]
                 sent += size
                 if not size:
                     break
             self.assertLess(time.monotonic() - began, 10)
             self.assertFalse(here.wait_writable(0))
+            self.assertEqual((here.send_nowait(data), here.send_more_nowait(data)), (0, 0))
             got = bytearray()
             while len(got) < sent:
                 got += there.recv(MIB)
@@ -167,6 +179,15 @@ class Each(TransportTestCase):
             while len(got) < sent + len(data):
                 got += there.recv(MIB)
             self.assertEqual(got, expected + data)
+
+    def test_a_write_with_more_to_come_arrives_in_its_order(self) -> None:
+        for tls in (False, True):
+            here, there = self.transports(tls)
+            self.assertEqual((here.send_more_nowait(b"ab"), here.send_nowait(b"cd")), (2, 2))
+            got = b""
+            while len(got) < 4:
+                got += there.recv(10)
+            self.assertEqual(got, b"abcd")
 
     def test_shutdown_wakes_a_blocked_reader_and_never_raises(self) -> None:
         for tls in (False, True):
@@ -185,7 +206,9 @@ class Each(TransportTestCase):
             with self.assertRaises(OSError):
                 here.recv_nowait(1)
             with self.assertRaises(OSError):
-                here.send(b"x", DONTWAIT)
+                here.send_nowait(b"x")
+            with self.assertRaises(OSError):
+                here.send_more_nowait(b"x")
 
     def test_a_tls_peer_that_vanishes_without_goodbye_is_the_end_of_the_stream(self) -> None:
         here, there = self.sockets(True)
