@@ -323,9 +323,16 @@ class DeadlineTest(DialTestCase):
         self.assertTrue(should_reconnect(error.reason))
 
     def test_no_descriptor_left_is_a_failed_attempt(self) -> None:
-        for name in ("socket.socketpair", "socket.socket"):
-            with self.subTest(name), mock.patch(name, side_effect=OSError(24, "Too many open files")):
-                error = self.fail_to_dial("ws://127.0.0.1:9/" if name == "socket.socket" else "ws://a.test/")
+        real = socket.socket
+
+        def none_left(*given: Any) -> socket.socket:
+            if len(given) == 4:  # the fourth is a descriptor that there is
+                return real(*given)
+            raise OSError(24, "Too many open files")
+
+        for name, url in (("socket.socketpair", "ws://a.test/"), ("socket.socket", "ws://127.0.0.1:9/")):
+            with self.subTest(name), mock.patch(name, none_left):
+                error = self.fail_to_dial(url)
                 self.assertIn("Too many open files", str(error))
                 self.assertTrue(should_reconnect(error.reason))
 

@@ -23,6 +23,7 @@ from sync_ws.testing import LedgerTestCase
 from tests.support.wire import fork, join
 
 DAY = 24 * 3600.0
+USUAL_GROUP = waiting.GROUP
 
 
 class WaitingTestCase(LedgerTestCase):
@@ -231,9 +232,15 @@ class BySelect(ByTheSystem):
             return real(*wanted)
 
         fds = [sock.fileno() for _ in range(300) for sock in self.pair()]
-        with mock.patch.object(waiting, "GROUP", 500), mock.patch("select.select", counted):
+        with mock.patch.object(waiting, "GROUP", USUAL_GROUP), mock.patch("select.select", counted):
             self.assertEqual(len(wait_any(fds, READABLE | WRITABLE, 60, self.waker())), 600)
         self.assertEqual((sum(sizes), max(sizes)), (602, 500))  # the Waker is in both
+
+    def test_a_failed_connect_is_noticed_where_it_is_told_as_an_exception_only(self) -> None:
+        ours, _ = self.pair()
+        with mock.patch("select.select", lambda reading, writing, exceptional, timeout: ([], [], exceptional)):
+            self.assertTrue(wait(ours.fileno(), WRITABLE, 60))
+            self.assertFalse(wait(ours.fileno(), READABLE, 0))
 
     def test_a_wait_of_several_groups_is_woken_whichever_has_its_turn(self) -> None:
         fds = [sock.fileno() for _ in range(4) for sock in self.pair()]
@@ -255,8 +262,7 @@ class WakerTest(WaitingTestCase):
 
     def test_waking_never_blocks_however_often(self) -> None:
         waker = self.waker()
-        for _ in range(20_000):
-            waker.wake()
+        join(self.start(lambda: [waker.wake() for _ in range(20_000)]))
         self.assertTrue(self.awake(waker))
         waker.clear()
         self.assertFalse(self.awake(waker))
@@ -299,14 +305,14 @@ class WakerTest(WaitingTestCase):
         """Simulated: the handler runs before every single instruction of the interrupted method, in its thread."""
         for interrupted in ("wake", "clear", "close", "fileno"):
             for handled in ("wake", "close", "clear"):
-                with self.subTest(f"{handled} in {interrupted}"):
-                    waker = self.waker()
-                    instants = self.interrupt(getattr(waker, interrupted), getattr(waker, handled))
-                    self.assertGreater(instants, 3)
-                    if "close" in (interrupted, handled):
-                        self.assertEqual((waker.fileno(), waker._far.fileno()), (-1, -1))
-                    elif interrupted != "fileno":
-                        self.assertEqual(self.awake(waker), handled == "wake")
+                waker, case = Waker(), f"{handled} in {interrupted}"
+                instants = self.interrupt(getattr(waker, interrupted), getattr(waker, handled))
+                self.assertGreater(instants, 3, case)
+                if "close" in (interrupted, handled):
+                    self.assertEqual((waker.fileno(), waker._far.fileno()), (-1, -1), case)
+                elif interrupted != "fileno":
+                    self.assertEqual(self.awake(waker), handled == "wake", case)
+                waker.close()
 
     def interrupt(self, method: Callable[[], object], handler: Callable[[], object]) -> int:
         """Call ``method`` with ``handler`` called before each of its instructions; how many those were."""
