@@ -262,7 +262,12 @@ class WakerTest(WaitingTestCase):
 
     def test_waking_never_blocks_however_often(self) -> None:
         waker = self.waker()
-        join(self.start(lambda: [waker.wake() for _ in range(20_000)]))
+
+        def wake() -> None:
+            for _ in range(20_000):
+                waker.wake()
+
+        join(self.start(wake))
         self.assertTrue(self.awake(waker))
         waker.clear()
         self.assertFalse(self.awake(waker))
