@@ -239,7 +239,7 @@ class BySelect(ByTheSystem):
     def test_a_failed_connect_is_noticed_where_it_is_told_as_an_exception_only(self) -> None:
         ours, _ = self.pair()
         with mock.patch("select.select", lambda reading, writing, exceptional, timeout: ([], [], exceptional)):
-            self.assertTrue(wait(ours.fileno(), WRITABLE, 60))
+            self.assertTrue(wait(ours.fileno(), WRITABLE, 1))
             self.assertFalse(wait(ours.fileno(), READABLE, 0))
 
     def test_a_wait_of_several_groups_is_woken_whichever_has_its_turn(self) -> None:
@@ -261,7 +261,7 @@ class WakerTest(WaitingTestCase):
         return wait(waker.fileno(), READABLE, 0)
 
     def test_waking_never_blocks_however_often(self) -> None:
-        waker = self.waker()
+        waker = Waker()
 
         def wake() -> None:
             for _ in range(20_000):
@@ -273,6 +273,7 @@ class WakerTest(WaitingTestCase):
         self.assertFalse(self.awake(waker))
         waker.wake()
         self.assertTrue(self.awake(waker))
+        waker.close()  # not a cleanup: it would wait for a wake that blocks
 
     def test_a_closed_one_does_nothing_and_holds_nothing(self) -> None:
         waker = Waker()
