@@ -17,10 +17,10 @@ from .. import envelope as messages
 from ..errors import ConcurrentReceive, ConnectionClosed
 from ..messages import Data, Message
 
-__all__ = ["Peer"]
+__all__ = ["Conversation"]
 
 
-class Peer(ABC):
+class Conversation(ABC):
     """The application's face of one conversation."""
 
     def __init__(self) -> None:

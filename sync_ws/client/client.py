@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Callable, Iterable
 
 from ..channel.channel import Channel
-from ..channel.conversation import Peer
+from ..channel.conversation import Conversation
 from ..channel.inbox import Note
 from ..channel.limits import Limits
 from ..checks import check_count, check_seconds
@@ -26,7 +26,7 @@ from ..messages import Data, Message
 from ..timing import SYSTEM_CLOCK, Clock, Deadline
 from .backoff import Backoff
 from .heartbeat import Heartbeat
-from .options import ClientOptions, Headers
+from .options import ClientOptions, HeaderFields
 from .state import ClientState, should_reconnect
 from .thread import CLOSED_BY_US, Driver, add_counters
 
@@ -35,7 +35,7 @@ __all__ = ["Client"]
 STEP = 0.5  # seconds: how long a wait may overlook a signal that came as it began
 
 
-class Client(Driver, Peer):
+class Client(Driver, Conversation):
     """A WebSocket client that stays connected.  The options and their defaults are in the README.
 
     Opened once, with ``open``, ``run_forever`` or as a context manager; closed for good with ``close``.  ValueError or
@@ -46,7 +46,7 @@ class Client(Driver, Peer):
         self,
         url: str | Callable[[], str],
         *,
-        headers: Headers | Callable[[], Headers] | None = None,
+        headers: HeaderFields | Callable[[], HeaderFields] | None = None,
         subprotocols: Iterable[str] = (),
         origin: str | None = None,
         cookie: str | None = None,
@@ -87,7 +87,7 @@ class Client(Driver, Peer):
             offline=offline,
             clock=clock,
         )
-        Peer.__init__(self)
+        Conversation.__init__(self)
         Driver.__init__(self, options)
         _clients.add(self)
 

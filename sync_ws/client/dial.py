@@ -33,7 +33,7 @@ from ..timing import Deadline
 from .address import Target
 from .handshake_stream import HandshakeStream, Io
 
-__all__ = ["Dial", "Opened"]
+__all__ = ["Dial", "Established"]
 
 log = logging.getLogger("sync_ws.client")
 T = TypeVar("T")
@@ -43,7 +43,7 @@ MAX_RETRY_AFTER = 3600.0  # seconds: a server may not put us off for longer
 
 
 @dataclass(frozen=True)
-class Opened:
+class Established:
     """An open connection, not read from yet."""
 
     sock: socket.socket
@@ -88,7 +88,7 @@ class Dial(Io):
         if self._waker is not None:
             self._waker.wake()
 
-    def run(self) -> Opened:
+    def run(self) -> Established:
         """Open the connection, within the timeout counted from now."""
         self._deadline = Deadline(self._timeout)
         sock: socket.socket | None = None
@@ -283,7 +283,7 @@ class Dial(Io):
 
     # -- the WebSocket part ---------------------------------------------------------------------------------------
 
-    def _shake_hands(self, sock: socket.socket) -> Opened:
+    def _shake_hands(self, sock: socket.socket) -> Established:
         """RFC 6455 section 4.1, by websocket-client, over a stream that bounds and checks what it reads."""
         stream = HandshakeStream(sock, self, cookie=self._cookie)
         header = [f"{name}: {value}" for name, value in self._headers if name.lower() != "host"]
@@ -312,7 +312,7 @@ class Dial(Io):
             agreed = handshake.verify(stream.response, stream.key, self._subprotocols, self._compression)
         except ValueError as exc:
             raise HandshakeError(Reason(f"not a valid opening handshake: {exc}", permanent=True)) from exc
-        return Opened(sock, stream.rest(), agreed.subprotocol, stream.response.headers, agreed.deflate)
+        return Established(sock, stream.rest(), agreed.subprotocol, stream.response.headers, agreed.deflate)
 
     def _refused(self, stream: HandshakeStream, exc: Exception) -> HandshakeError | None:
         """What ``exc`` means, None when it says so itself."""

@@ -8,8 +8,9 @@ Threading: frozen; ``make_dial`` calls the application's functions in the caller
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Mapping
+from typing import Any
 
 from ..channel.limits import Limits
 from ..checks import check_seconds, check_token, check_value
@@ -20,9 +21,9 @@ from .backoff import Backoff
 from .dial import Dial
 from .heartbeat import Heartbeat
 
-__all__ = ["ClientOptions", "Headers", "NotUsable"]
+__all__ = ["ClientOptions", "HeaderFields", "NotUsable"]
 
-Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+HeaderFields = Mapping[str, str] | Iterable[tuple[str, str]]
 
 
 class NotUsable(Exception):
@@ -34,7 +35,7 @@ class ClientOptions:
     """See the README's table.  ValueError or TypeError for an option out of its bounds."""
 
     url: str | Callable[[], str]
-    headers: Headers | Callable[[], Headers] | None
+    headers: HeaderFields | Callable[[], HeaderFields] | None
     subprotocols: Iterable[str]
     origin: str | None
     cookie: str | None

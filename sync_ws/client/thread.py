@@ -30,9 +30,8 @@ from ..net.transport import transport_for
 from ..protocol.deflate import Deflate
 from ..protocol.intercepts import HEART_BEAT
 from ..timing import Deadline
-from .dial import Dial, Opened
-from .events import EVENTS, Closed, Error, GaveUp, HeartbeatAnswered, Reconnected, Reconnecting
-from .events import Opened as OpenedEvent
+from .dial import Dial, Established
+from .events import EVENTS, Closed, Error, GaveUp, HeartbeatAnswered, Opened, Reconnected, Reconnecting
 from .heartbeat import HeartbeatMonitor
 from .options import ClientOptions, NotUsable
 from .outbox import Outbox
@@ -94,7 +93,7 @@ class Driver:
         failed = 0
         while True:
             outcome = self._attempt()
-            if isinstance(outcome, Opened):
+            if isinstance(outcome, Established):
                 lived, reason = self._converse(outcome)
                 if self._options.backoff is not None and lived >= self._options.backoff.stable:
                     failed = 0
@@ -138,7 +137,7 @@ class Driver:
             self._function_raised("should_reconnect", (reason,), exc)
             return should_reconnect(reason)
 
-    def _attempt(self) -> Opened | Reason:
+    def _attempt(self) -> Established | Reason:
         """One attempt to connect."""
         with self._cond:
             if self._closing:
@@ -168,7 +167,7 @@ class Driver:
             with self._cond:
                 self._dial = None
 
-    def _converse(self, opened: Opened) -> tuple[float, Reason]:
+    def _converse(self, opened: Established) -> tuple[float, Reason]:
         """From an open connection to its end: how many seconds it lived, and why it ended."""
         channel = Channel(
             transport_for(opened.sock),
@@ -201,11 +200,11 @@ class Driver:
         assert channel.reason is not None
         return self._options.clock.monotonic() - opened_at, channel.reason
 
-    def _greet(self, channel: Channel, opened: Opened) -> None:
+    def _greet(self, channel: Channel, opened: Established) -> None:
         """Tell of the connection; what these functions send goes out before anything that was queued."""
         self._greeting = channel
         try:
-            self._emit("open", OpenedEvent(opened.subprotocol, opened.headers))
+            self._emit("open", Opened(opened.subprotocol, opened.headers))
             if self._counters["opened"] > 1:
                 self._emit("reconnected", Reconnected(self._counters["opened"] - 1))
         finally:

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import simple_websocket
 
 from ..channel.channel import Channel
-from ..channel.conversation import Peer
+from ..channel.conversation import Conversation
 from ..channel.inbox import Inbox, Note
 from ..channel.limits import Limits
 from ..endings import CloseCode, Reason
@@ -47,7 +47,7 @@ class _NotHere:
         raise AttributeError(f"{owner.__name__!r} has no attribute {self._name!r}: {text}")
 
 
-class Connection(Peer, simple_websocket.Server):  # type: ignore[misc]
+class Connection(Conversation, simple_websocket.Server):  # type: ignore[misc]
     """A conversation with one client.  Made by the server, after the 101; the handler gets it.
 
     ``name``: from the query, None without one.  ``request``: the opening handshake's request.  ``subprotocol``: the one
@@ -72,7 +72,7 @@ class Connection(Peer, simple_websocket.Server):  # type: ignore[misc]
         on_heart_beat: Callable[[Connection, str], None] | None = None,
         on_end: Callable[[Connection, Reason], object] | None = None,
     ) -> None:
-        Peer.__init__(self)  # and not simple_websocket.Server's, see the module
+        Conversation.__init__(self)  # and not simple_websocket.Server's, see the module
         self.name = name
         self.request = request
         self.identity = identity

@@ -16,7 +16,7 @@ import websocket
 
 from sync_ws import HandshakeError, HandshakeRejected, HandshakeTimeout, should_reconnect
 from sync_ws.client.address import parse_proxy, parse_url
-from sync_ws.client.dial import Dial, Opened
+from sync_ws.client.dial import Dial, Established
 from sync_ws.testing import FaultProxy, LedgerTestCase, free_port, serving, wait_until
 from tests.support.proxies import ConnectProxy, Socks5Proxy
 from tests.support.scripted import ScriptedServer, Wire, frame, refusing
@@ -26,7 +26,7 @@ RETRIED = {408, 425, 429}
 
 
 class DialTestCase(LedgerTestCase):
-    def dial(self, url: str, **options: Any) -> Opened:
+    def dial(self, url: str, **options: Any) -> Established:
         opened = Dial(parse_url(url), **{"timeout": 10.0, **options}).run()
         self.addCleanup(opened.sock.close)
         return opened
