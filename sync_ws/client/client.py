@@ -1,7 +1,7 @@
 """The client: one conversation over as many connections as it takes.
 
-Why so: what the application calls is here; the thread that keeps the conversation connected is the driver's, and
-``driver`` says how the two share the work.
+Why so: what the application calls is here; what it shares with the client's thread is the line, and ``thread`` says
+how the two share the work.
 
 Threading: every method from any thread, also from the functions subscribed with ``on``; ``recv`` by one thread at a
 time.
@@ -10,8 +10,9 @@ time.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Callable, Iterable
+from typing import Any
 
 from ..channel.channel import Channel
 from ..channel.conversation import Conversation
@@ -19,23 +20,22 @@ from ..channel.inbox import Note
 from ..channel.limits import Limits
 from ..checks import check_count, check_seconds
 from ..endings import CloseCode, Reason
-from ..errors import ConcurrentReceive, ConnectionClosed, HandshakeError, HandshakeTimeout, NotConnected
+from ..errors import ConcurrentReceive, ConnectionClosed, HandshakeError, HandshakeTimeout
 from ..events import H
 from ..forking import ToldOfForks
 from ..messages import Data, Message
 from ..timing import SYSTEM_CLOCK, Clock, Deadline
 from .backoff import Backoff
 from .heartbeat import Heartbeat
+from .line import Line
 from .options import ClientOptions, HeaderFields
 from .state import ClientState, should_reconnect
-from .thread import CLOSED_BY_US, Driver, add_counters
+from .thread import ClientThread
 
 __all__ = ["Client"]
 
-STEP = 0.5  # seconds: how long a wait may overlook a signal that came as it began
 
-
-class Client(Driver, Conversation):
+class Client(Conversation):
     """A WebSocket client that stays connected.  The options and their defaults are in the README.
 
     Opened once, with ``open``, ``run_forever`` or as a context manager; closed for good with ``close``.  ValueError or
@@ -87,8 +87,11 @@ class Client(Driver, Conversation):
             offline=offline,
             clock=clock,
         )
-        Conversation.__init__(self)
-        Driver.__init__(self, options)
+        super().__init__()
+        self._options = options
+        self._line = Line(limits, offline)
+        self._thread = ClientThread(options, self._line)
+        self._bus = self._thread.bus
         _clients.add(self)
 
     # -- opening and closing --------------------------------------------------------------------------------------
@@ -103,34 +106,25 @@ class Client(Driver, Conversation):
         self._start()
         if timeout == 0:
             return self
-        deadline = Deadline(timeout)
         try:
-            if not self._wait_until(lambda: self._channel or self._final or self._closing, deadline):
-                last = self._last_reason or "the first attempt is under way"
-                raise HandshakeTimeout(f"no open connection within {timeout:g} s; last: {last}")
+            if not self._line.await_open(Deadline(timeout)):
+                raise HandshakeTimeout(f"no open connection within {timeout:g} s; last: {self._line.last_trouble}")
         except BaseException:
             self.close()
             raise
-        with self._cond:
-            ended = self._closing or self._final is not None
-            if not ended or self._channel is not None or self._counters["opened"]:
-                return self
-            reason = CLOSED_BY_US if self._final is None else self._final.reason
+        reason = self._line.never_opened()
+        if reason is None:
+            return self
         if isinstance(reason.error, HandshakeError):
             raise reason.error
         raise HandshakeError(reason)
 
     def _start(self) -> None:
-        with self._cond:
-            if self._state is not ClientState.IDLE:
-                raise RuntimeError(f"a client is opened once; this one is {self._state.value}")
-            self._become(ClientState.CONNECTING)
+        self._line.begin()
         try:
             self._thread.start()
         except RuntimeError as exc:  # the system has no thread to give
-            with self._cond:
-                self._final = ConnectionClosed(Reason(str(exc), error=exc))
-                self._become(ClientState.CLOSED)
+            self._line.over(Reason(str(exc), error=exc))
             raise
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "", timeout: float | None = None) -> None:
@@ -140,28 +134,26 @@ class Client(Driver, Conversation):
         event is the last there is.  What was queued and never sent is in that event.
         """
         deadline = Deadline(self._options.limits.close_timeout if timeout is None else timeout)
-        with self._cond:
-            if self._state is ClientState.IDLE:
-                self._become(ClientState.CLOSED)
-                self._final = ConnectionClosed(CLOSED_BY_US)
-            self._closing = True
-            if self._state is not ClientState.CLOSED:
-                self._become(ClientState.CLOSING)
-            dial, channel, monitor = self._dial, self._reading, self._monitor
-            self._cond.notify_all()
+        dial, channel, monitor = self._line.close()
         if monitor is not None:
             monitor.stop()
         if dial is not None:
             dial.cancel()
         if channel is not None:
             patience = deadline.remaining() or 0.0
-            # a part of it is for the driver, which has to tidy up behind a handshake that was given up
+            # a part of it is for the client's thread, which tidies up behind a handshake that was given up
             channel.close(code, reason, patience - min(0.25, patience / 4))
-        if self._thread is not threading.current_thread() and self._thread.ident is not None:
+        self._join(deadline)
+
+    def _join(self, deadline: Deadline) -> None:
+        """Wait for the client's thread to end, unless it would wait for us."""
+        if self._thread is threading.current_thread() or self._line.held_here:
+            return
+        if self._thread.is_alive():
             self._thread.join(deadline.remaining())
 
     def __enter__(self) -> Client:
-        return self.open() if self._state is ClientState.IDLE else self
+        return self.open() if self.state is ClientState.IDLE else self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
@@ -172,25 +164,13 @@ class Client(Driver, Conversation):
         For programs that live in their event functions.  An interrupt (Ctrl-C) closes the client and is passed on.
         """
         try:
-            if self._state is ClientState.IDLE:
+            if self.state is ClientState.IDLE:
                 self._start()
-            self._wait_until(lambda: self._state is ClientState.CLOSED, Deadline(None))
-            if self._thread is not threading.current_thread() and self._thread.ident is not None:
-                self._thread.join()
+            self._line.await_closed()
+            self._join(Deadline(None))
         except BaseException:
             self.close()
             raise
-
-    def _wait_until(self, settled: Callable[[], object], deadline: Deadline) -> bool:
-        """Whether ``settled`` came true before the deadline."""
-        with self._cond:
-            while not settled():
-                remaining = deadline.remaining()
-                if remaining == 0.0:
-                    return False
-                # in steps: Python does not see a signal that comes just before a wait begins until the wait ends
-                self._cond.wait(STEP if remaining is None else min(STEP, remaining))
-        return True
 
     # -- talking --------------------------------------------------------------------------------------------------
 
@@ -203,56 +183,39 @@ class Client(Driver, Conversation):
         seconds.
         """
         while True:
-            channel = self._channel
+            channel = self._line.sending_channel
             if channel is not None:
                 try:
                     return channel.send(data)
                 except ConnectionClosed:
-                    if self._closing:
+                    if self._line.closing:
                         raise
             if self._send_offline(data, channel):
                 return None
 
-    def _send_offline(self, data: Data, tried: Channel | None) -> bool:
-        """Queue it, or raise; False when there is a new connection to try instead of ``tried``."""
-        with self._cond:
-            if self._channel is not None and self._channel is not tried:
-                return False
-            if self._closing or self._final is not None:
-                raise self._over_error()
-            if self._state is ClientState.IDLE:
-                raise NotConnected("the client has not been opened; call open() or use it as a context manager")
-            greeting = self._greeting if threading.current_thread() is self._thread else None
-            if greeting is None:
-                if self._options.offline == "raise":
-                    why = (tried.reason if tried is not None else None) or self._last_reason
-                    raise NotConnected(f"not connected now: {why or 'the first attempt is under way'}")
-                self._outbox.put(data)
-                return True
-        # From an "open" function: before what was queued, over this connection or not at all.  The next one is
-        # greeted anew, and a greeting that was left over must not follow that one.
-        greeting.send(data)
+    def _send_offline(self, data: Data, tried_channel: Channel | None) -> bool:
+        """Queue it, or raise; False when there is a new connection to try instead of ``tried_channel``."""
+        greeting_channel = self._thread.greeting_channel
+        if greeting_channel is None:
+            return self._line.put_offline(data, tried_channel)
+        self._line.check_going_on()
+        greeting_channel.send(data)
         return True
-
-    def _over_error(self) -> ConnectionClosed:
-        """What to raise now that it is over: a new one each time, for raising adds to an exception's traceback."""
-        final = self._final
-        return ConnectionClosed(CLOSED_BY_US) if final is None else ConnectionClosed(final.reason, *self._close_frames)
 
     def batch(self) -> AbstractContextManager[None]:
         """As ``Connection.batch``, over the present connection; without one, messages are queued as ever."""
-        channel = self._channel
+        channel = self._line.sending_channel
         return nullcontext() if channel is None else channel.writer.batch()
 
     def _next_message(self, timeout: float | None) -> Message:
-        in_driver = threading.current_thread() is self._thread
-        if not in_driver and self._bus.has("message"):
+        in_our_thread = threading.current_thread() is self._thread
+        if not in_our_thread and self._bus.has("message"):
             raise ConcurrentReceive('messages go to the "message" function; recv() is for clients without one')
         deadline: Deadline | None = None
         item: Message | Note | None
         while True:
             item = None
-            channel = self._reading
+            channel = self._line.reading_channel
             if channel is not None:
                 try:
                     item = channel.read(timeout if deadline is None else deadline.remaining())
@@ -260,32 +223,14 @@ class Client(Driver, Conversation):
                     item = None
                 if item is not None and not isinstance(item, Note):
                     return item
-                if item is not None:
-                    self._aside.append(item)
             if deadline is None:
                 deadline = Deadline(timeout)
             if item is None:
-                self._await_channel(channel, deadline, in_driver)
-            if self._inbox and self._reading is None:
-                item = self._inbox.popleft()
-                if not isinstance(item, Note):
-                    return item
-                self._aside.append(item)
-
-    def _await_channel(self, ended: Channel | None, deadline: Deadline, in_driver: bool) -> None:
-        """Until there is another connection to read from than ``ended``, or something received from an earlier one."""
-        with self._cond:
-            while self._reading is ended and not self._inbox:
-                if self._final is not None:
-                    raise self._over_error()
-                if self._state is ClientState.IDLE:
-                    raise NotConnected("the client has not been opened; call open() or use it as a context manager")
-                if in_driver:  # it would wait for itself
-                    raise NotConnected("recv() in an event function, and there is no connection now")
-                remaining = deadline.remaining()
-                if remaining == 0.0:
-                    raise TimeoutError("no message within the timeout")
-                self._cond.wait(STEP if remaining is None else min(STEP, remaining))
+                item = self._line.take_left(channel, deadline, may_wait=not in_our_thread)
+            if isinstance(item, Note):
+                self._line.put_aside(item)
+            elif item is not None:
+                return item
 
     # -- events and state -----------------------------------------------------------------------------------------
 
@@ -305,39 +250,23 @@ class Client(Driver, Conversation):
     @property
     def state(self) -> ClientState:
         """Where the client is in its life; see ``ClientState``."""
-        return self._state
+        return self._line.state
 
     @property
     def subprotocol(self) -> str | None:
         """The subprotocol agreed on for the present connection, or None."""
-        return self._subprotocol
+        return self._line.subprotocol
 
     def stats(self) -> dict[str, Any]:
         """Counters over all connections so far; ``rtt`` in seconds, of the last answered heartbeat."""
-        with self._cond:
-            totals = dict(self._counters)
-            if self._reading is not None:
-                add_counters(totals, self._reading)
-            return {
-                **totals,
-                "state": self._state.value,
-                "rtt": self._rtt,
-                "reconnects": max(0, totals["opened"] - 1),
-                "queued_messages": len(self._outbox),
-                "queued_bytes": self._outbox.size,
-            }
+        return self._line.stats()
 
     def __repr__(self) -> str:
-        return f"<Client of {self._options.shown_url}, {self._state.value}>"
+        return f"<Client of {self._options.shown_url}, {self.state.value}>"
 
     def _forget_in_child(self) -> None:
-        """After fork: the conversation is the parent's; here it is over."""
-        self._cond = threading.Condition()
+        """After fork: somebody else may have been in recv(); the rest is the line's to forget."""
         self._receive_lock = threading.Lock()
-        self._state = ClientState.CLOSED
-        self._closing = True
-        self._reading = self._channel = self._monitor = self._dial = None
-        self._final = ConnectionClosed(Reason("the connection belongs to the parent process"))
 
 
 _clients: ToldOfForks[Client] = ToldOfForks()

@@ -74,8 +74,9 @@ class HeartbeatMonitor:
         self._received = received
         self._unread = unread
         self._on_dead = on_dead
-        # guards everything below; any thread, for assignments and for arming a timer
-        self._lock = threading.Lock()
+        # guards everything below; any thread, for assignments and for arming a timer.  Its owner may enter again, for
+        # stop() may come from a signal handler that interrupted any of these methods
+        self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._generation = 0  # a timer of another generation has nothing to do any more
         self._timer: TimerHandle | None = None
@@ -87,8 +88,10 @@ class HeartbeatMonitor:
         self.rtt: float | None = None  # seconds, of the last answered heartbeat
 
     def start(self) -> None:
-        """Begin: the first heartbeat goes out after one interval."""
+        """Begin: the first heartbeat goes out after one interval.  Nothing, when stop() came first."""
         with self._lock:
+            if self._stopped.is_set():
+                return
             self._generation += 1
             now = self._clock.monotonic()
             self._liveness = Liveness(self._policy.interval, self._policy.timeout, now, silent_only=False)
@@ -97,11 +100,11 @@ class HeartbeatMonitor:
     def stop(self) -> None:
         """End for good: no timer is left.  What a timer is about to send or report at this moment may still be."""
         with self._lock:
+            self._stopped.set()
             self._generation += 1
             if self._timer is not None:
                 self._timer.cancel()
             self._timer, self._due = None, 0.0
-        self._stopped.set()
 
     def answered(self, payload: str) -> float | None:
         """``payload`` came back: the round-trip time in seconds, None if it is not the last one sent."""

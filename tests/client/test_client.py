@@ -15,7 +15,6 @@ import threading
 import time
 import unittest
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -421,13 +420,13 @@ class StateTest(ClientTestCase):
         seen: list[ClientState] = []
         with ScriptedServer(obey) as server:
             client = self.client(server.url(), reconnect=0.01)
-            become = client._become
+            become = client._line._become
 
             def note(state: ClientState) -> None:
                 become(state)
                 seen.append(state)
 
-            client._become = note  # type: ignore[method-assign]
+            client._line._become = note  # type: ignore[method-assign]
             recorder = Recorder(client)
             client.open(SOON)
             client.send("drop")
@@ -737,7 +736,10 @@ class CloseTest(ClientTestCase):
 
             sender = threading.Thread(target=send)
             sender.start()
-            wait_until(lambda: client._reading and client._reading.writer.queued[1], message="send never blocked")
+            wait_until(
+                lambda: client._line.reading_channel and client._line.reading_channel.writer.queued[1],
+                message="send never blocked",
+            )
             with self.within():
                 client.close(timeout=0.3)
             sender.join(SOON)
@@ -882,7 +884,7 @@ class OfflineTest(ClientTestCase):
         self.assertEqual(client.stats()["queued_messages"], 64)
         with sync_ws.Server("127.0.0.1", port, lambda conn: got.extend(itertools.islice(conn, 65))) as server:
             server.start()
-            wait_until(lambda: client.state is ClientState.OPEN and client._channel)
+            wait_until(lambda: client._line.sending_channel)
             client.send("last")
             wait_until(lambda: len(got) == 65)
             client.close()
@@ -942,7 +944,7 @@ class OfflineTest(ClientTestCase):
         with ScriptedServer(obey) as server:
             for code, last in ((1000, "close"), (1001, "gave_up")):
                 with self.subTest(code):
-                    client = self.client(server.url(), reconnect=Backoff.fixed(0.01, attempts=1))
+                    client = self.client(server.url(), reconnect=Backoff(0.01, 0.01, attempts=1, stable=60))
                     raised: list[Exception] = []
 
                     def send(event: Closed, client: Client = client, raised: list[Exception] = raised) -> None:
@@ -956,10 +958,9 @@ class OfflineTest(ClientTestCase):
                     recorder = Recorder(client)
                     client.open(SOON)
                     if code == 1001:
-                        client._options = replace(client._options, backoff=Backoff(0.01, 0.01, attempts=1, stable=60))
                         client.send("close 1001")
-                        recorder.wait_for("open", 2)
-                        wait_until(partial(getattr, client, "_channel"))
+                        recorder.wait_for("reconnected")
+                        wait_until(partial(getattr, client._line, "sending_channel"))
                     client.send(f"close {code}")
                     recorder.wait_for(last)
                     self.assertEqual(len(raised), 1)

@@ -656,9 +656,9 @@ class ServerComesAndGoesTest(ReconnectTestCase):
                 proxy.refuse()
                 proxy.cut_all()
                 recorder.wait_for("close", number)
-                wait_until(lambda: len(client._outbox) > 8)
-                with client._cond:
-                    queued += map(str, [message for message, _ in client._outbox._messages])
+                wait_until(lambda: client.stats()["queued_messages"] > 8)
+                with client._line._lock:
+                    queued += [str(entry.message) for entry in client._line._outbox._entries]
                 proxy.accept()
                 recorder.wait_for("reconnected", number)
                 # what was in the kernel when the next cut comes is lost, and cannot be known to be

@@ -1,0 +1,383 @@
+"""The line: all that a client's one thread and the application's threads share, and the one lock that guards it.
+
+Why so: a client outlives its connections, so somebody has to know at every moment where it is in its life, which
+connection there is to send over and to read from, what waits to be sent, and how it all ended.  Each change of these
+is one small method here, decided under the lock; whatever takes time or talks to anybody (dialling, writing, timers,
+the application's functions) is done by those who call, outside.
+
+Threading: every method from any thread, unless it says that it is the client's thread's.  ``_lock`` is the innermost
+of all locks: it is taken under a channel's, and none is taken under it.  Under it there are assignments, queue
+operations and waiting for ``_changed``: no I/O, no function of the application.  The fields without an underscore may
+be read without it, each being one attribute; all are written here and nowhere else.
+
+``close`` may come from a signal handler or a finalizer that interrupts any of these methods in the same thread: the
+lock lets its owner in again, and every method is written to bear it.  What ``close`` sets is never set back: the state
+is worked out from ``_phase``, ``closing`` and ``_over``, so an interrupted method that goes on to set the phase undoes
+nothing.  And what ``close`` has to find (a dial, a channel) is assigned before ``closing`` is looked at for the last
+time: either ``close`` found it, or the caller is told not to use it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ..channel.channel import Channel
+from ..channel.inbox import MAX_NOTES, Inbox, Note
+from ..channel.limits import Limits
+from ..endings import Close, Reason
+from ..errors import ConnectionClosed, NotConnected
+from ..forking import ToldOfForks
+from ..messages import Data, Message
+from ..timing import Deadline
+from .dial import Dial
+from .heartbeat import HeartbeatMonitor
+from .outbox import Outbox, entry_of
+from .state import ClientState, check_transition
+
+__all__ = ["CLOSED_BY_US", "Line"]
+
+COUNTERS = ("opened", "attempts_failed", "messages_received", "messages_sent", "bytes_received", "bytes_sent")
+CLOSED_BY_US = Reason("closed by us", by_us=True)
+STEP = 0.5  # seconds: how long a wait may overlook a signal that came as it began
+NOT_OPENED = "the client has not been opened; call open() or use it as a context manager"
+
+
+class Line:
+    """See the module.  ``offline``: ``"queue"`` or ``"raise"``, what becomes of a message while nobody can send it."""
+
+    def __init__(self, limits: Limits, offline: str = "queue") -> None:
+        self._offline = offline
+        # Guards everything below; see the module.  Entered as itself rather than through the Condition, whose own
+        # __enter__ is Python: there an interrupt could fall between taking the lock and the block that gives it back.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)  # notified of everything that somebody may wait for
+        self._phase = ClientState.IDLE  # how far the client's thread has come; never CLOSING or CLOSED
+        self.closing = False  # close() was called
+        self._over = False  # the client's thread has ended, or never will begin
+        self._final: Reason | None = None  # set when there will be no other connection; nothing is queued from then on
+        self._dial: Dial | None = None  # the one under way
+        self.reading_channel: Channel | None = None  # the connection, from its opening to its end
+        self.sending_channel: Channel | None = None  # the same, once everything queued has gone out over it
+        self.monitor: HeartbeatMonitor | None = None  # of that connection
+        self.subprotocol: str | None = None  # of that connection
+        self.inbox = Inbox()  # filled by the channels, under their lock, and outlives them
+        self.aside: deque[Note] = deque(maxlen=MAX_NOTES)  # met by a thread in recv(), for the client's thread to tell
+        self._outbox = Outbox(limits.max_queued, limits.max_queued_bytes)
+        self._last_reason: Reason | None = None  # of the attempt or the connection that ended last
+        self._close_frames: tuple[Close | None, Close | None] = (None, None)  # sent, received; of the last connection
+        self._rtt: float | None = None  # seconds, of the last answered heartbeat
+        self._counters = dict.fromkeys(COUNTERS, 0)  # over the connections that have ended
+        _lines.add(self)
+
+    # -- a life ---------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> ClientState:
+        """Where the client is in its life; see ``ClientState``."""
+        if self._over:
+            return ClientState.CLOSED
+        return ClientState.CLOSING if self.closing else self._phase
+
+    def _become(self, state: ClientState) -> None:
+        """With _lock held."""
+        check_transition(self._phase, state)
+        if state is ClientState.CLOSED:
+            self._over = True
+        elif state is ClientState.CLOSING:
+            self.closing = True
+        else:
+            self._phase = state
+        self._changed.notify_all()
+
+    def begin(self) -> None:
+        """The client is opened, and its thread about to start; RuntimeError when that was done before."""
+        with self._lock:
+            state = self.state
+            if state is not ClientState.IDLE:
+                raise RuntimeError(f"a client is opened once; this one is {state.value}")
+            self._become(ClientState.CONNECTING)
+
+    def close(self) -> tuple[Dial | None, Channel | None, HeartbeatMonitor | None]:
+        """Our own end, in whatever state it is: what is under way, for the caller to end.  Idempotent."""
+        with self._lock:
+            if self._phase is ClientState.IDLE:  # there is no thread that would say so
+                self._final = CLOSED_BY_US
+                self._become(ClientState.CLOSED)
+            else:
+                self._become(ClientState.CLOSING)
+            self.closing = True
+            return self._dial, self.reading_channel, self.monitor
+
+    def finish(self, reason: Reason) -> None:
+        """There will be no other connection: nothing is queued from now on."""
+        with self._lock:
+            self._final = reason
+
+    def over(self, reason: Reason) -> None:
+        """The client's thread has ended, or could not be had."""
+        with self._lock:
+            self._final = reason
+            self._dial = self.sending_channel = None
+            self._become(ClientState.CLOSED)
+
+    @property
+    def held_here(self) -> bool:
+        """Whether the caller interrupted one of these methods in its own thread: until that goes on, nobody else can."""
+        return self._lock._is_owned()  # type: ignore[attr-defined,no-any-return]
+
+    # -- attempts and connections: by the client's thread ----------------------------------------------------------
+
+    def attempt(self) -> bool:
+        """An attempt to connect begins; False when close() came first."""
+        with self._lock:
+            if self.closing:
+                return False
+            if self._phase is not ClientState.CONNECTING:
+                self._become(ClientState.CONNECTING)
+            return not self.closing
+
+    def dialling(self, dial: Dial) -> bool:
+        """``dial`` is about to run, and close() cancels it; False when close() came first."""
+        with self._lock:
+            self._dial = dial
+            return not self.closing
+
+    def dialled(self) -> None:
+        """It has run."""
+        with self._lock:
+            self._dial = None
+
+    def attempt_failed(self, reason: Reason) -> None:
+        """The attempt led to no connection."""
+        with self._lock:
+            self._last_reason = reason
+            self._counters["attempts_failed"] += 1
+
+    def opened(self, channel: Channel, subprotocol: str | None, monitor: HeartbeatMonitor | None) -> bool:
+        """It led to ``channel``, to be read from at once; False when close() came first: it is not to be used."""
+        with self._lock:
+            if self.closing:
+                return False
+            self.reading_channel, self.subprotocol, self.monitor = channel, subprotocol, monitor
+            self._counters["opened"] += 1
+            self._become(ClientState.OPEN)
+            return not self.closing
+
+    @property
+    def times_opened(self) -> int:
+        """How many connections there have been, the present one included."""
+        return self._counters["opened"]
+
+    def next_queued(self, channel: Channel) -> Message | None:
+        """What to send over ``channel`` before anything else; None when there is no more, and everybody may send."""
+        with self._lock:
+            first = self._outbox.first
+            if first is None:
+                self.sending_channel = channel
+                self._changed.notify_all()
+            return first
+
+    def drop_first_queued(self) -> None:
+        """What ``next_queued`` gave has been sent."""
+        with self._lock:
+            self._outbox.drop_first()
+
+    def stop_sending(self) -> None:
+        """The present channel has ended: nobody is to send over it.  From any thread, and perhaps late."""
+        with self._lock:
+            channel = self.sending_channel
+            if channel is not None and channel.ended:  # else there is another one by now
+                self.sending_channel = None
+            self._changed.notify_all()
+
+    def ended(self, channel: Channel) -> None:
+        """``channel`` has ended and nobody is to use it any more."""
+        error = channel.closed_error()
+        counted = _counted(channel)
+        with self._lock:
+            self.monitor = self.reading_channel = self.sending_channel = None
+            self._last_reason = error.reason
+            self._close_frames = error.sent, error.received
+            _add(self._counters, counted)
+            self._changed.notify_all()
+
+    def begin_waiting(self) -> bool:
+        """The delay before the next attempt begins; False when close() came first."""
+        with self._lock:
+            if self.closing:
+                return False
+            self._become(ClientState.WAITING)
+            return not self.closing
+
+    def take_undelivered(self) -> tuple[Message, ...]:
+        """What waits to be sent and never will be; it waits no more."""
+        with self._lock:
+            return self._outbox.take_all()
+
+    def note_rtt(self, rtt: float) -> None:
+        """A heartbeat was answered after ``rtt`` seconds.  From any thread."""
+        with self._lock:
+            self._rtt = rtt
+
+    # -- talking --------------------------------------------------------------------------------------------------
+
+    def put_offline(self, data: Data, tried_channel: Channel | None) -> bool:
+        """Queue a message, or raise; False when there is a new connection to try instead of ``tried_channel``."""
+        entry = entry_of(data)
+        with self._lock:
+            if self.sending_channel is not None and self.sending_channel is not tried_channel:
+                return False
+            self.check_going_on()
+            if self._offline == "raise":
+                why = tried_channel.reason if tried_channel is not None else None
+                raise NotConnected(f"not connected now: {why or self.last_trouble}")
+            self._outbox.put(entry)
+            return True
+
+    def take_left(self, ended_channel: Channel | None, deadline: Deadline, may_wait: bool) -> Message | Note | None:
+        """Something received from an earlier connection than the present; None when there is one to read from, other
+        than ``ended_channel``.
+
+        Waits for either.  TimeoutError past the deadline; without ``may_wait``, NotConnected at once.
+        """
+        with self._lock:
+            while self.reading_channel is ended_channel and not self.inbox:
+                if self._final is not None:
+                    raise self._over_error()
+                if self._phase is ClientState.IDLE:
+                    raise NotConnected(NOT_OPENED)
+                if not may_wait:
+                    raise NotConnected("recv() in an event function, and there is no connection now")
+                remaining = deadline.remaining()
+                if remaining == 0.0:
+                    raise TimeoutError("no message within the timeout")
+                self._wait(remaining)
+            if self.reading_channel is not None or not self.inbox:
+                return None
+            item = self.inbox.popleft()
+            if not isinstance(item, Note):
+                self._counters["messages_received"] += 1
+            return item
+
+    def put_aside(self, note: Note) -> None:
+        """A note that a thread in recv() met: the client's thread tells the application of it."""
+        with self._lock:
+            self.aside.append(note)
+
+    def take_aside(self) -> tuple[Note, ...]:
+        """What was put aside, oldest first; it waits no more."""
+        with self._lock:
+            notes = tuple(self.aside)
+            self.aside.clear()
+            return notes
+
+    def check_going_on(self) -> None:
+        """ConnectionClosed when it is over, NotConnected when it has not begun."""
+        if self.closing or self._final is not None:
+            raise self._over_error()
+        if self._phase is ClientState.IDLE:
+            raise NotConnected(NOT_OPENED)
+
+    def _over_error(self) -> ConnectionClosed:
+        """What to raise now that it is over: a new one each time, for raising adds to an exception's traceback."""
+        final = self._final
+        return ConnectionClosed(CLOSED_BY_US) if final is None else ConnectionClosed(final, *self._close_frames)
+
+    @property
+    def last_trouble(self) -> str:
+        """Why there is no connection, in words."""
+        return str(self._last_reason or "the first attempt is under way")
+
+    # -- waiting --------------------------------------------------------------------------------------------------
+
+    def await_open(self, deadline: Deadline) -> bool:
+        """Until everybody may send, or it is over: True.  False past the deadline."""
+        return self._await(lambda: self.sending_channel or self._final or self.closing, deadline)
+
+    def never_opened(self) -> Reason | None:
+        """Why it is over without a single connection, None unless it is."""
+        with self._lock:
+            if self.sending_channel is not None or self._counters["opened"]:
+                return None
+            return self._final or (CLOSED_BY_US if self.closing else None)
+
+    def await_closed(self) -> None:
+        """Until it is over for good."""
+        self._await(lambda: self._over, Deadline(None))
+
+    def await_due(self, due: threading.Event, deadline: Deadline) -> bool:
+        """Until ``due`` is set (and ``wake`` called) or the deadline has passed: True.  False at close()."""
+        with self._lock:
+            self._changed.wait_for(lambda: due.is_set() or self.closing, deadline.remaining())
+            return not self.closing
+
+    def await_change(self, channel: Channel, seconds: float) -> None:
+        """For so long, or until something has changed; not at all when ``channel`` has ended already."""
+        with self._lock:
+            if not channel.ended:
+                self._changed.wait(seconds)
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        with self._lock:
+            self._changed.notify_all()
+
+    def _await(self, settled: Callable[[], object], deadline: Deadline) -> bool:
+        """Whether ``settled`` came true before the deadline."""
+        with self._lock:
+            while not settled():
+                remaining = deadline.remaining()
+                if remaining == 0.0:
+                    return False
+                self._wait(remaining)
+        return True
+
+    def _wait(self, remaining: float | None) -> None:
+        """In steps: Python does not see a signal that comes just before a wait begins until the wait ends."""
+        self._changed.wait(STEP if remaining is None else min(STEP, remaining))
+
+    # -- telling --------------------------------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, Any]:
+        """Counters over all connections so far, and what there is now."""
+        with self._lock:
+            channel, totals = self.reading_channel, dict(self._counters)
+            now = {
+                "state": self.state.value,
+                "rtt": self._rtt,
+                "reconnects": max(0, totals["opened"] - 1),
+                "queued_messages": len(self._outbox),
+                "queued_bytes": self._outbox.size,
+            }
+        if channel is not None:
+            _add(totals, _counted(channel))
+        return {**totals, **now}
+
+    def _forget_in_child(self) -> None:
+        """After fork: the conversation is the parent's; here it is over."""
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._over = self.closing = True
+        self.reading_channel = self.sending_channel = self.monitor = self._dial = None
+        self._final = Reason("the connection belongs to the parent process")
+
+
+def _counted(channel: Channel) -> dict[str, int]:
+    """What ``channel`` has counted so far."""
+    return {
+        "messages_received": channel.messages_received,
+        "messages_sent": channel.writer.messages_sent,
+        "bytes_received": channel.bytes_received,
+        "bytes_sent": channel.writer.bytes_sent,
+    }
+
+
+def _add(totals: dict[str, int], counted: dict[str, int]) -> None:
+    for name, count in counted.items():
+        totals[name] += count
+
+
+_lines: ToldOfForks[Line] = ToldOfForks()
