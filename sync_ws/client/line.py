@@ -125,7 +125,7 @@ class Line:
 
     @property
     def held_here(self) -> bool:
-        """Whether the caller interrupted one of these methods in its own thread: until that goes on, nobody else can."""
+        """Whether the caller interrupted one of these methods in its own thread: nobody else can until that goes on."""
         return self._lock._is_owned()  # type: ignore[attr-defined,no-any-return]
 
     # -- attempts and connections: by the client's thread ----------------------------------------------------------

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from sync_ws.client import heartbeat
 from sync_ws.client.heartbeat import Heartbeat, HeartbeatMonitor
 from sync_ws.testing import LedgerTestCase, ManualClock, wait_until
 from sync_ws.timing import SYSTEM_CLOCK
+from tests.support.interrupt import Interrupt
 from tests.support.wire import join
 
 
@@ -81,6 +84,24 @@ class MonitorTestCase(LedgerTestCase):
 
 
 class Beating(MonitorTestCase):
+    def test_one_that_was_stopped_before_it_was_started_stays_so(self) -> None:
+        monitor = self.make()
+        monitor.stop()
+        monitor.start()
+        self.assertEqual(self.clock.pending, [])
+
+    def test_it_can_be_stopped_by_a_signal_handler_that_interrupted_it_at_any_instruction(self) -> None:
+        for number in itertools.count(1):
+            monitor = self.started()
+            self.clock.advance(30)
+            (_, payload) = self.sent[-1]
+            with Interrupt(heartbeat, number, monitor.stop) as interrupt:
+                monitor.answered(payload)
+            if not interrupt.came:
+                break
+            self.assertEqual(self.clock.pending, [])
+        self.assertGreater(number, 10)
+
     def test_it_asks_at_every_interval_while_answers_come(self) -> None:
         self.on_send = self.answer
         self.started()

@@ -1,0 +1,136 @@
+"""What is sent while there is no connection, or nobody who reads."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import unittest
+from functools import partial
+from typing import Any
+
+import sync_ws
+from sync_ws import Backoff, Client, ConnectionClosed, NotConnected, QueueFull, SendTimeout
+from sync_ws.client.events import Closed
+from sync_ws.testing import free_port, wait_until
+from tests.support.client_case import SOON, ClientTestCase, obey
+from tests.support.recorder import Recorder
+from tests.support.scripted import ScriptedServer, Wire
+
+
+class OfflineTest(ClientTestCase):
+    def test_what_is_queued_goes_out_in_order_before_anything_else(self) -> None:
+        got: list[Any] = []
+        port = free_port()
+        client = self.client(f"ws://127.0.0.1:{port}/ws/", reconnect=0.05)
+        client.open(0)
+        queued = [f"text {number}" if number % 2 else f"bytes {number}".encode() for number in range(64)]
+        for message in queued:
+            client.send(message)
+        self.assertEqual(client.stats()["queued_messages"], 64)
+        with sync_ws.Server("127.0.0.1", port, lambda conn: got.extend(itertools.islice(conn, 65))) as server:
+            server.start()
+            wait_until(lambda: client._line.sending_channel)
+            client.send("last")
+            wait_until(lambda: len(got) == 65)
+            client.close()
+        self.assertEqual(got, [*queued, "last"])
+
+    def test_the_queue_is_bounded_in_messages_and_bytes_and_says_so(self) -> None:
+        client = self.client(f"ws://127.0.0.1:{free_port()}/", reconnect=60)
+        recorder = Recorder(client)
+        client.open(0)
+        client.send(bytes(1 << 20))
+        with self.assertRaises(QueueFull):
+            client.send(b"x")
+        self.assertEqual(client.stats()["queued_bytes"], 1 << 20)
+        client.close()
+        self.assertEqual(recorder.of("close")[0].undelivered, (bytes(1 << 20),))
+        client = self.client(f"ws://127.0.0.1:{free_port()}/", reconnect=60).open(0)
+        for _ in range(64):
+            client.send("x")
+        with self.assertRaisesRegex(QueueFull, "64 messages"):
+            client.send("x")
+        with self.assertRaises(TypeError):
+            client.send(None)  # type: ignore[arg-type]
+
+    def test_a_queued_message_is_a_copy(self) -> None:
+        client = self.client(f"ws://127.0.0.1:{free_port()}/", reconnect=60)
+        recorder = Recorder(client)
+        client.open(0)
+        data = bytearray(b"abc")
+        client.send(data)
+        data[:] = b"xyz"
+        client.close()
+        self.assertEqual(recorder.of("close")[0].undelivered, (b"abc",))
+
+    def test_raise_mode(self) -> None:
+        client = self.client(f"ws://127.0.0.1:{free_port()}/", reconnect=60, offline="raise")
+        recorder = Recorder(client)
+        client.open(0)
+        with self.assertRaises(NotConnected):
+            client.send("x")
+        recorder.wait_for("reconnecting")
+        with self.assertRaisesRegex(NotConnected, "refused"):
+            client.send("x")
+
+    def test_undelivered_messages_are_reported_when_it_gives_up(self) -> None:
+        client = self.client(f"ws://127.0.0.1:{free_port()}/", reconnect=Backoff.fixed(0.05, attempts=1))
+        recorder = Recorder(client)
+        client.open(0)
+        client.send("one")
+        client.send(b"two")
+        gave_up = recorder.wait_for("gave_up")
+        self.assertEqual(gave_up.undelivered, ("one", b"two"))
+        self.assertIn("refused", gave_up.reason.text)
+        with self.assertRaises(ConnectionClosed):
+            client.send("three")
+
+    def test_nothing_is_taken_into_the_queue_once_the_last_event_is_on_its_way(self) -> None:
+        with ScriptedServer(obey) as server:
+            for code, last in ((1000, "close"), (1001, "gave_up")):
+                with self.subTest(code):
+                    client = self.client(server.url(), reconnect=Backoff(0.01, 0.01, attempts=1, stable=60))
+                    raised: list[Exception] = []
+
+                    def send(event: Closed, client: Client = client, raised: list[Exception] = raised) -> None:
+                        if not event.reconnecting:
+                            try:
+                                client.send("lost?")
+                            except ConnectionClosed as exc:
+                                raised.append(exc)
+
+                    client.on("close", send)
+                    recorder = Recorder(client)
+                    client.open(SOON)
+                    if code == 1001:
+                        client.send("close 1001")
+                        recorder.wait_for("reconnected")
+                        wait_until(partial(getattr, client._line, "sending_channel"))
+                    client.send(f"close {code}")
+                    recorder.wait_for(last)
+                    self.assertEqual(len(raised), 1)
+
+    def test_send_times_out_when_the_server_does_not_read_and_the_client_reconnects(self) -> None:
+        release = threading.Event()
+
+        def script(wire: Wire) -> None:
+            wire.switch()
+            if wire.number == 1:
+                release.wait(SOON * 2)
+            else:
+                wire.wait_for_end()
+
+        with ScriptedServer(script, receive_buffer=4096) as server:
+            client = self.client(server.url(), reconnect=0.01, send_timeout=0.2, close_timeout=0.2)
+            recorder = Recorder(client)
+            client.open(SOON)
+            with self.within(), self.assertRaises(SendTimeout):
+                for _ in range(100):
+                    client.send(bytes(1 << 20))
+            self.assertEqual(recorder.wait_for("close").reason.code, 1013)
+            recorder.wait_for("reconnected")
+            release.set()
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,528 @@
+"""The line alone: what each method decides, that all is written under its lock, and that close() may interrupt any."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import threading
+import time
+import unittest
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from sync_ws.channel.limits import Limits
+from sync_ws.client import line as line_module
+from sync_ws.client.line import CLOSED_BY_US, Line
+from sync_ws.client.state import ClientState
+from sync_ws.endings import Close, Reason
+from sync_ws.errors import ConnectionClosed, NotConnected, QueueFull
+from sync_ws.testing import LedgerTestCase
+from sync_ws.timing import Deadline
+from tests.support.client_case import SOON, GuardedLine
+from tests.support.interrupt import Interrupt
+from tests.support.wire import join
+
+LIMITS = Limits(max_queued=3, max_queued_bytes=100)
+NOW, NEVER = Deadline(0), Deadline(None)
+LOST = Reason("lost", 1006)
+
+
+class FakeChannel:
+    """As much of a channel as the line looks at."""
+
+    def __init__(self) -> None:
+        self.reason: Reason | None = None
+        self.messages_received, self.bytes_received = 3, 30
+        self.writer = mock.Mock(messages_sent=2, bytes_sent=20)
+
+    @property
+    def ended(self) -> bool:
+        return self.reason is not None
+
+    def closed_error(self) -> ConnectionClosed:
+        return ConnectionClosed(self.reason or LOST, Close(1000), Close(1001))
+
+
+def channel(reason: Reason | None = None) -> Any:
+    made = FakeChannel()
+    made.reason = reason
+    return made
+
+
+class LineTestCase(LedgerTestCase):
+    def line(self, offline: str = "queue") -> Line:
+        return GuardedLine(LIMITS, offline)
+
+    def begun(self, offline: str = "queue") -> Line:
+        line = self.line(offline)
+        line.begin()
+        return line
+
+    def opened(self, used: Any, line: Line | None = None) -> Line:
+        """A line over whose channel everybody may send."""
+        line = line or self.begun()
+        self.assertTrue(line.opened(used, None, None))
+        self.assertIsNone(line.next_queued(used))
+        return line
+
+    def ending(self, line: Line, used: Any) -> None:
+        used.reason = LOST
+        line.stop_sending()
+        line.ended(used)
+
+    def in_thread(self, function: Callable[[], object]) -> list[object]:
+        """Call it while ``line`` is waited for; the results come into the list."""
+        results: list[object] = []
+        thread = threading.Thread(target=lambda: results.append(function()))
+        thread.start()
+        self.addCleanup(join, thread)
+        return results
+
+
+class LifeTest(LineTestCase):
+    def test_the_states_of_a_life(self) -> None:
+        line = self.line()
+        states = [line.state]
+        for step in (
+            line.begin, line.attempt, lambda: line.opened(channel(), None, None), line.begin_waiting, line.attempt,
+            line.close, lambda: line.over(CLOSED_BY_US),
+        ):  # fmt: skip
+            step()
+            states.append(line.state)
+        names = "idle connecting connecting open waiting connecting closing closed"
+        self.assertEqual([state.value for state in states], names.split())
+
+    def test_a_step_that_is_not_in_the_table_is_an_error(self) -> None:
+        line = self.begun()
+        line.begin_waiting()
+        with self.assertRaisesRegex(RuntimeError, "from waiting to open"):
+            line.opened(channel(), None, None)
+
+    def test_it_begins_once(self) -> None:
+        line = self.begun()
+        with self.assertRaisesRegex(RuntimeError, "opened once; this one is connecting"):
+            line.begin()
+        line = self.line()
+        line.close()
+        with self.assertRaisesRegex(RuntimeError, "opened once; this one is closed"):
+            line.begin()
+
+    def test_what_close_set_is_never_set_back(self) -> None:
+        line = self.begun()
+        line.close()
+        self.assertFalse(line.attempt())
+        self.assertFalse(line.opened(channel(), "a", None))
+        self.assertFalse(line.begin_waiting())
+        self.assertIs(line.state, ClientState.CLOSING)
+        self.assertEqual((line.reading_channel, line.subprotocol, line.times_opened), (None, None, 0))
+        line.over(CLOSED_BY_US)
+        line.close()
+        self.assertIs(line.state, ClientState.CLOSED)
+
+    def test_close_finds_what_is_under_way(self) -> None:
+        line = self.begun()
+        self.assertEqual(line.close(), (None, None, None))
+        line, dial, used, monitor = self.begun(), mock.Mock(), channel(), mock.Mock()
+        self.assertTrue(line.dialling(dial))
+        self.assertEqual(line.close(), (dial, None, None))
+        line = self.begun()
+        line.dialling(dial)
+        line.dialled()
+        line.opened(used, None, monitor)
+        self.assertEqual(line.close(), (None, used, monitor))
+        self.assertEqual(line.close(), (None, used, monitor))
+        self.ending(line, used)
+        self.assertEqual(line.close(), (None, None, None))
+
+    def test_a_dial_that_close_could_not_find_is_not_to_run(self) -> None:
+        line = self.begun()
+        line.close()
+        self.assertFalse(line.dialling(mock.Mock()))
+
+
+class ConnectionTest(LineTestCase):
+    def test_who_sends_waits_for_what_was_queued(self) -> None:
+        line, used = self.begun(), channel()
+        for message in ("one", b"two"):
+            self.assertTrue(line.put_offline(message, None))
+        line.opened(used, "chat", None)
+        self.assertEqual((line.reading_channel, line.sending_channel, line.subprotocol), (used, None, "chat"))
+        sent = []
+        while (first := line.next_queued(used)) is not None:
+            self.assertIsNone(line.sending_channel)
+            sent.append(first)
+            line.drop_first_queued()
+        self.assertEqual((sent, line.sending_channel), (["one", b"two"], used))
+
+    def test_what_could_not_be_sent_stays_at_the_head_of_the_queue(self) -> None:
+        line, used = self.begun(), channel()
+        line.put_offline("kept", None)
+        line.opened(used, None, None)
+        self.assertEqual(line.next_queued(used), "kept")
+        self.ending(line, used)
+        self.assertEqual(line.next_queued(channel()), "kept")
+        self.assertEqual((line.take_undelivered(), line.take_undelivered()), (("kept",), ()))
+
+    def test_a_channel_that_tells_of_its_end_late_takes_nothing_from_the_next(self) -> None:
+        first, second = channel(), channel()
+        line = self.opened(first)
+        self.ending(line, first)
+        line.begin_waiting()
+        line.attempt()
+        self.opened(second, line)
+        line.stop_sending()
+        self.assertIs(line.sending_channel, second)
+        second.reason = LOST
+        line.stop_sending()
+        self.assertIsNone(line.sending_channel)
+
+    def test_what_a_channel_counted_is_counted_once(self) -> None:
+        first, second = channel(), channel()
+        line = self.opened(first)
+        before = line.stats()
+        self.assertEqual((before["messages_sent"], before["bytes_received"], before["opened"]), (2, 30, 1))
+        self.ending(line, first)
+        self.assertEqual(line.stats(), before)
+        line.begin_waiting()
+        line.attempt()
+        line.attempt_failed(LOST)
+        self.opened(second, line)
+        line.note_rtt(0.25)
+        stats = line.stats()
+        self.assertEqual((stats["messages_received"], stats["bytes_sent"], stats["opened"]), (6, 40, 2))
+        self.assertEqual((stats["reconnects"], stats["attempts_failed"], stats["rtt"]), (1, 1, 0.25))
+
+    def test_why_it_never_opened(self) -> None:
+        line = self.begun()
+        self.assertIsNone(line.never_opened())
+        line.finish(LOST)
+        self.assertIs(line.never_opened(), LOST)
+        line = self.begun()
+        line.close()
+        self.assertIs(line.never_opened(), CLOSED_BY_US)
+        used = channel()
+        line = self.opened(used)
+        self.ending(line, used)
+        line.over(LOST)
+        self.assertIsNone(line.never_opened())
+
+
+class OfflineTest(LineTestCase):
+    def test_the_queue_is_bounded_and_counted(self) -> None:
+        line = self.begun()
+        for message in ("a", b"bc", "ü"):
+            line.put_offline(message, None)
+        with self.assertRaises(QueueFull):
+            line.put_offline("d", None)
+        stats = line.stats()
+        self.assertEqual((stats["queued_messages"], stats["queued_bytes"]), (3, 5))
+
+    def test_what_is_no_message_is_an_error_before_anything_is_decided(self) -> None:
+        line = self.line()
+        with self.assertRaises(TypeError):
+            line.put_offline(None, None)  # type: ignore[arg-type]
+
+    def test_a_new_connection_is_to_be_tried_first(self) -> None:
+        used = channel()
+        line = self.opened(used)
+        self.assertFalse(line.put_offline("x", None))
+        self.assertFalse(line.put_offline("x", channel()))
+        self.assertEqual(line.stats()["queued_messages"], 0)
+        self.assertTrue(line.put_offline("x", used))  # it has ended, and has not told yet
+
+    def test_raise_mode_says_what_the_trouble_is(self) -> None:
+        line = self.begun("raise")
+        with self.assertRaisesRegex(NotConnected, "the first attempt is under way"):
+            line.put_offline("x", None)
+        line.attempt_failed(Reason("refused"))
+        with self.assertRaisesRegex(NotConnected, "not connected now: refused"):
+            line.put_offline("x", None)
+        with self.assertRaisesRegex(NotConnected, "not connected now: lost"):
+            line.put_offline("x", channel(LOST))
+
+    def test_before_it_begins_and_when_it_is_over(self) -> None:
+        line = self.line()
+        with self.assertRaisesRegex(NotConnected, "not been opened"):
+            line.put_offline("x", None)
+        line = self.begun()
+        line.finish(LOST)
+        with self.assertRaisesRegex(ConnectionClosed, "lost"):
+            line.put_offline("x", None)
+        line = self.begun()
+        line.close()
+        with self.assertRaisesRegex(ConnectionClosed, "closed by us"):
+            line.put_offline("x", None)
+
+    def test_the_error_has_both_close_frames_and_is_a_new_one_each_time(self) -> None:
+        used = channel()
+        line = self.opened(used)
+        self.ending(line, used)
+        line.finish(LOST)
+        errors = []
+        for _ in range(2):
+            with self.assertRaises(ConnectionClosed) as caught:
+                line.check_going_on()
+            errors.append(caught.exception)
+        self.assertEqual((errors[0].sent, errors[0].received), (Close(1000), Close(1001)))
+        self.assertIsNot(errors[0], errors[1])
+
+
+class LeftTest(LineTestCase):
+    def test_what_an_earlier_connection_left_is_taken_in_order_and_counted(self) -> None:
+        used = channel()
+        line = self.opened(used)
+        line.inbox.extend(["one", ""])
+        self.assertIsNone(line.take_left(None, NOW, True))  # it is still there to read from
+        self.ending(line, used)
+        self.assertEqual([line.take_left(used, NOW, True) for _ in range(2)], ["one", ""])
+        self.assertEqual(line.stats()["messages_received"], 5)
+        with self.assertRaises(TimeoutError):
+            line.take_left(None, NOW, True)
+
+    def test_it_waits_for_the_next_connection(self) -> None:
+        line, used = self.begun(), channel()
+        results = self.in_thread(lambda: line.take_left(None, Deadline(SOON), True))
+        line.opened(used, None, None)
+        self.wait_for(results)
+        self.assertEqual(results, [None])
+
+    def test_it_does_not_wait_where_it_may_not_nor_for_nothing(self) -> None:
+        with self.assertRaisesRegex(NotConnected, "not been opened"):
+            self.line().take_left(None, NEVER, True)
+        line = self.begun()
+        with self.assertRaisesRegex(NotConnected, "in an event function"):
+            line.take_left(None, NEVER, False)
+        line.over(LOST)
+        with self.assertRaisesRegex(ConnectionClosed, "lost"):
+            line.take_left(None, NEVER, True)
+
+    def wait_for(self, results: list[object]) -> None:
+        deadline = Deadline(SOON)
+        while not results and not deadline.passed:
+            time.sleep(0.001)
+
+
+class WaitingTest(LineTestCase):
+    """Each wait ends at once when what it waits for happens, although its steps are longer than the test may take."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        patch = mock.patch.object(line_module, "STEP", 60.0)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def woken(self, wait: Callable[[], object], change: Callable[[], object]) -> object:
+        """What ``wait`` returns when ``change`` comes while it waits, or just before."""
+        results: list[object] = []
+        thread = threading.Thread(target=lambda: results.append(wait()))
+        thread.start()
+        change()
+        join(thread)
+        return results[0]
+
+    def test_for_the_connection(self) -> None:
+        used, line = channel(), self.begun()
+        line.opened(used, None, None)
+        self.assertTrue(self.woken(lambda: line.await_open(NEVER), lambda: line.next_queued(used)))
+        line = self.begun()
+        self.assertFalse(line.await_open(Deadline(0.01)))
+        self.assertTrue(self.woken(lambda: line.await_open(NEVER), line.close))
+
+    def test_for_the_end(self) -> None:
+        line = self.begun()
+        line.close()
+        self.assertIsNone(self.woken(line.await_closed, lambda: line.over(LOST)))
+
+    def test_for_the_next_attempt(self) -> None:
+        line, due = self.begun(), threading.Event()
+
+        def time_is_up() -> None:
+            due.set()
+            line.wake()
+
+        self.assertTrue(line.await_due(due, Deadline(0.01)))
+        self.assertTrue(self.woken(lambda: line.await_due(due, NEVER), time_is_up))
+        due.clear()
+        self.assertFalse(self.woken(lambda: line.await_due(due, NEVER), line.close))
+
+    def test_for_a_change(self) -> None:
+        line, used = self.begun(), channel()
+
+        def end() -> None:
+            used.reason = LOST
+            line.stop_sending()
+
+        self.woken(lambda: line.await_change(used, 60.0), end)
+        line.await_change(used, 60.0)  # it has ended: not at all
+
+    def test_for_something_to_receive(self) -> None:
+        line = self.begun()
+        with self.assertRaises(ConnectionClosed):
+            try:
+                line.take_left(None, Deadline(0.01), True)
+            except TimeoutError:
+                line.over(LOST)
+                line.take_left(None, NEVER, True)
+
+
+class ForkTest(LineTestCase):
+    def test_in_a_child_it_is_over_though_another_thread_of_the_parent_held_the_lock(self) -> None:
+        line, held, release = Line(LIMITS), threading.Event(), threading.Event()
+        line.begin()
+        line.dialling(mock.Mock())
+
+        def hold() -> None:
+            with line._lock:
+                held.set()
+                release.wait(SOON)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        self.addCleanup(join, thread)
+        self.addCleanup(release.set)
+        self.assertTrue(held.wait(SOON))
+        line._forget_in_child()
+        self.assertIs(line.state, ClientState.CLOSED)
+        self.assertEqual(line.close(), (None, None, None))
+        with self.assertRaisesRegex(ConnectionClosed, "parent"):
+            line.put_offline("x", None)
+        line.await_closed()
+
+
+class InterruptedTest(LineTestCase):
+    """close() from a signal handler that interrupted any of the methods, between any two instructions of it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        patch = mock.patch.object(line_module, "STEP", 0.001)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def interrupt(
+        self,
+        prepare: Callable[[], Line],
+        method: Callable[[Line], object],
+        check: Callable[[Line, object, Any], object],
+    ) -> None:
+        """``check(line, outcome, found)``: what the method returned or raised, and what close() did."""
+        for number in itertools.count(1):
+            line, found = prepare(), list[Any]()
+
+            def close(line: Line = line, found: list[Any] = found) -> None:
+                found.append(line.close())
+
+            with Interrupt(line_module, number, close) as interrupt:
+                try:
+                    outcome = method(line)
+                except Exception as exc:
+                    outcome = exc
+            if not interrupt.came:
+                self.assertGreater(number, 5)
+                return
+            with self.subTest(instruction=number):
+                self.assertIn(line.state, (ClientState.CLOSING, ClientState.CLOSED))
+                self.assertTrue(line.closing)
+                self.assertFalse(line.held_here)
+                check(line, outcome, found[0])
+                line.over(CLOSED_BY_US)
+                self.assertIs(line.state, ClientState.CLOSED)
+
+    def no_error(self, line: Line, outcome: object, found: object) -> None:
+        self.assertNotIsInstance(outcome, Exception, repr(outcome))
+
+    def test_a_line_that_begins_is_closed_at_once(self) -> None:
+        def check(line: Line, outcome: object, found: object) -> None:
+            self.assertIsInstance(outcome, (RuntimeError, type(None)))
+            self.assertFalse(line.attempt())
+
+        self.interrupt(self.line, Line.begin, check)
+
+    def test_a_dial_is_found_or_not_to_run(self) -> None:
+        dial = mock.Mock()
+
+        def check(line: Line, outcome: object, found: Any) -> None:
+            self.assertTrue(outcome is False or found[0] is dial, (outcome, found))
+
+        self.interrupt(self.begun, lambda line: line.dialling(dial), check)
+
+    def test_a_channel_is_found_or_not_to_be_used(self) -> None:
+        used, monitor = channel(), mock.Mock()
+
+        def check(line: Line, outcome: object, found: Any) -> None:
+            self.assertTrue(outcome is False or found[1] is used, (outcome, found))
+
+        self.interrupt(self.begun, lambda line: line.opened(used, None, monitor), check)
+
+    def test_a_message_is_queued_or_refused_never_both_and_never_neither(self) -> None:
+        def check(line: Line, outcome: object, found: object) -> None:
+            refused = isinstance(outcome, ConnectionClosed)
+            self.assertTrue(refused or outcome is True, repr(outcome))
+            self.assertEqual(line.take_undelivered(), () if refused else ("x",))
+
+        self.interrupt(self.begun, lambda line: line.put_offline("x", None), check)
+
+    def test_all_other_methods_go_on_to_their_end(self) -> None:
+        used = channel()
+
+        def waiting() -> Line:
+            line = self.begun()
+            line.begin_waiting()
+            return line
+
+        def queued() -> Line:
+            line = self.begun()
+            line.put_offline("x", None)
+            return line
+
+        def open_line() -> Line:
+            used.reason = None
+            return self.opened(used)
+
+        def stop_sending(line: Line) -> None:
+            used.reason = LOST
+            line.stop_sending()
+
+        methods: tuple[tuple[Callable[[], Line], Callable[[Line], object]], ...] = (
+            (self.begun, Line.attempt), (waiting, Line.attempt), (self.begun, Line.begin_waiting),
+            (self.begun, Line.dialled), (self.begun, lambda line: line.attempt_failed(LOST)),
+            (queued, lambda line: line.next_queued(used)), (self.begun, lambda line: line.next_queued(used)),
+            (queued, Line.drop_first_queued), (queued, Line.take_undelivered), (open_line, stop_sending),
+            (open_line, lambda line: line.ended(used)), (open_line, lambda line: line.note_rtt(1.0)),
+            (open_line, Line.stats), (open_line, Line.close), (self.line, Line.close),
+            (open_line, lambda line: line.finish(LOST)), (open_line, lambda line: line.over(LOST)),
+            (open_line, Line.never_opened), (open_line, Line.wake),
+            (self.begun, lambda line: line.await_open(Deadline(0.003))),
+            (self.begun, lambda line: line.await_due(threading.Event(), Deadline(0.001))),
+            (self.begun, lambda line: line.await_change(channel(), 0.001)),
+        )  # fmt: skip
+        for prepare, method in methods:
+            with self.subTest(getattr(method, "__name__", "")):
+                self.interrupt(prepare, method, self.no_error)
+
+    def test_it_is_known_to_whom_it_happens(self) -> None:
+        line, held = self.begun(), list[bool]()
+        for number in itertools.count(1):
+            with Interrupt(line_module, number, lambda: held.append(line.held_here)) as interrupt:
+                line.wake()
+            if not interrupt.came:
+                break
+        self.assertIn(True, held)  # inside
+        self.assertIs(held[0], False)  # before the lock was taken
+        self.assertFalse(line.held_here)
+
+
+class WritersTest(unittest.TestCase):
+    def test_nobody_but_the_line_sets_its_fields(self) -> None:
+        for path in sorted(Path(line_module.__file__).parent.glob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+                for target in targets:
+                    if isinstance(target, ast.Attribute):
+                        with self.subTest(path.name):
+                            self.assertNotIn(ast.unparse(target.value), ("line", "self._line", "self._thread"))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,215 @@
+"""The client's thread with a line of its own and no face: what it does to the line, and what it tells."""
+
+from __future__ import annotations
+
+import threading
+import unittest
+from typing import Any
+from unittest import mock
+
+from sync_ws import Backoff, ClientState, Heartbeat, should_reconnect
+from sync_ws.channel.channel import Channel
+from sync_ws.channel.limits import Limits
+from sync_ws.client.dial import Dial
+from sync_ws.client.events import EVENTS, Closed, GaveUp, Reconnecting
+from sync_ws.client.heartbeat import HeartbeatMonitor
+from sync_ws.client.line import Line
+from sync_ws.client.options import ClientOptions
+from sync_ws.client.thread import ClientThread
+from sync_ws.testing import LedgerTestCase, ManualClock, free_port, wait_until
+from sync_ws.timing import SYSTEM_CLOCK, Deadline
+from tests.support.client_case import SOON, GuardedLine, obey
+from tests.support.scripted import ScriptedServer, refusing
+from tests.support.wire import join
+
+
+class ThreadTestCase(LedgerTestCase):
+    """A thread, its line and what it has told; not yet begun."""
+
+    def make(self, url: str, *, messages: bool = False, **options: Any) -> ClientThread:
+        defaults: dict[str, Any] = {
+            "url": url, "headers": None, "subprotocols": (), "origin": None, "cookie": None, "proxy": None,
+            "ssl_context": None, "compression": False, "open_timeout": SOON, "limits": Limits(), "heartbeat": None,
+            "backoff": None, "should_reconnect": should_reconnect, "offline": "queue", "clock": SYSTEM_CLOCK,
+        }  # fmt: skip
+        self.line: Line = GuardedLine(Limits())
+        self.thread = ClientThread(ClientOptions(**{**defaults, **options}), self.line)
+        self.told: list[tuple[str, Any]] = []
+        for name in EVENTS:
+            if name != "message" or messages:
+                self.thread.bus.on(name, lambda what, name=name: self.told.append((name, what)))
+        return self.thread
+
+    def begin(self, url: str, **options: Any) -> ClientThread:
+        thread = self.make(url, **options)
+        self.line.begin()
+        thread.start()
+        self.addCleanup(self.end)
+        return thread
+
+    def end(self) -> None:
+        """As a client's close() does."""
+        dial, channel, monitor = self.line.close()
+        if monitor is not None:
+            monitor.stop()
+        if dial is not None:
+            dial.cancel()
+        if channel is not None:
+            channel.close(timeout=SOON)
+        join(self.thread)
+
+    def sending_channel(self) -> Channel:
+        """Once everybody may send over it."""
+        channel = wait_until(lambda: self.line.sending_channel)
+        assert channel is not None
+        return channel
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.told]
+
+    def wait_for(self, name: str, count: int = 1) -> None:
+        wait_until(lambda: self.names.count(name) >= count, 10.0, f"{name} number {count}")
+
+
+class LifeTest(ThreadTestCase):
+    def test_the_states_of_a_life_each_set_under_the_lock(self) -> None:
+        with ScriptedServer(obey) as server:
+            thread = self.make(server.url(), backoff=Backoff.fixed(0.01), heartbeat=Heartbeat(0.02, SOON, kind="ping"))
+            become, seen = self.line._become, list[str]()
+
+            def note(state: ClientState) -> None:
+                become(state)
+                seen.append(state.value)
+
+            with mock.patch.object(Line, "_become", lambda line, state: note(state)):
+                self.line.begin()
+                thread.start()
+                self.addCleanup(self.end)
+                self.wait_for("heartbeat")
+                self.sending_channel().send("drop")
+                self.wait_for("reconnected")
+                self.end()
+        self.assertEqual(seen, ["connecting", "open", "waiting", "connecting", "open", "closing", "closed"])
+        self.assertEqual(self.names[-1], "close")
+
+    def test_a_line_that_was_closed_before_the_start_is_left_alone(self) -> None:
+        thread = self.make("ws://a.test/")
+        self.line.close()
+        with mock.patch.object(Dial, "run", side_effect=AssertionError("dialled")):
+            thread.start()
+            join(thread)
+        self.assertEqual(self.names, [])
+
+    def test_trouble_in_the_loop_ends_it_and_says_so(self) -> None:
+        thread = self.make("ws://a.test/")
+        self.line.begin()
+        self.line.put_offline("kept", None)
+        broken = mock.patch.object(ClientThread, "_attempt", side_effect=ZeroDivisionError("on purpose"))
+        with broken, self.assertLogs("sync_ws.client", "ERROR"):
+            thread.start()
+            join(thread)
+        ((name, event),) = self.told
+        self.assertIsInstance(event, GaveUp)
+        self.assertIn("internal error: ZeroDivisionError", str(event.reason))
+        self.assertEqual((name, event.undelivered), ("gave_up", ("kept",)))
+        self.assertIs(self.line.state, ClientState.CLOSED)
+
+    def test_a_failed_attempt_is_the_last_trouble(self) -> None:
+        with ScriptedServer(refusing("503 Busy")) as server:
+            self.begin(server.url(), backoff=Backoff.fixed(60))
+            self.wait_for("reconnecting")
+            self.assertEqual(self.line.last_trouble, "the server answered 503")
+            self.assertEqual(self.line.stats()["attempts_failed"], 1)
+
+    def test_a_delay_ends_with_close_and_leaves_no_timer(self) -> None:
+        clock = ManualClock()
+        self.begin(f"ws://127.0.0.1:{free_port()}/", backoff=Backoff.fixed(60), clock=clock)
+        self.assertEqual(clock.wait_for_timer(), 60)
+        self.end()
+        self.assertEqual((clock.pending, self.names), ([], ["reconnecting", "close"]))
+        self.assertIsInstance(self.told[0][1], Reconnecting)
+
+
+class ConnectionTest(ThreadTestCase):
+    def test_messages_go_to_the_function_or_wait_in_the_inbox(self) -> None:
+        with ScriptedServer(obey) as server:
+            self.begin(server.url(), messages=True)
+            self.sending_channel().send("burst")
+            self.wait_for("message", 3)
+            self.end()
+            self.assertEqual(self.names, ["open", *["message"] * 3, "close"])
+            self.begin(server.url())
+            self.sending_channel().send("burst")
+            wait_until(lambda: len(self.line.inbox) == 3)
+            self.end()
+            self.assertEqual(list(self.line.inbox), ["m0", "m1", "m2"])
+
+    def test_a_channel_that_comes_with_close_is_given_up_outside_the_lock_and_told_of_once(self) -> None:
+        held: list[tuple[str, bool]] = []
+        real_abort, real_start = Channel.abort, HeartbeatMonitor.start
+
+        def abort(channel: Channel, reason: Any) -> None:
+            held.append(("abort", self.line.held_here))
+            real_abort(channel, reason)
+
+        def made(*args: Any, **options: Any) -> Channel:
+            self.line.close()  # between the opening handshake and the first use
+            return Channel(*args, **options)
+
+        def start(monitor: HeartbeatMonitor) -> None:
+            held.append(("start", self.line.held_here))
+            real_start(monitor)
+
+        with (
+            ScriptedServer(obey) as server,
+            mock.patch.object(Channel, "abort", abort),
+            mock.patch.object(HeartbeatMonitor, "start", start),
+        ):
+            with mock.patch("sync_ws.client.thread.Channel", made):
+                join(self.begin(server.url(), heartbeat=Heartbeat()))
+            self.assertEqual((held, self.names), ([("abort", False)], ["close"]))
+            self.assertEqual(self.line.times_opened, 0)
+            held.clear()
+            self.begin(server.url(), heartbeat=Heartbeat())
+            self.wait_for("open")
+            self.assertEqual(held, [("start", False)])
+            self.end()
+
+    def test_the_greeting_is_for_functions_that_are_told_of_the_opening(self) -> None:
+        seen: list[Any] = []
+        with ScriptedServer(obey) as server:
+            thread = self.make(server.url())
+            thread.bus.on("open", lambda event: seen.append(thread.greeting_channel))
+            thread.bus.on("close", lambda event: seen.append(thread.greeting_channel))
+            thread.bus.on("open", lambda event: seen.append(in_another_thread()))
+
+            def in_another_thread() -> object:
+                got: list[object] = []
+                other = threading.Thread(target=lambda: got.append(thread.greeting_channel))
+                other.start()
+                join(other)
+                return got[0]
+
+            self.line.begin()
+            thread.start()
+            self.addCleanup(self.end)
+            used = self.sending_channel()
+            self.end()
+        self.assertEqual(seen, [used, None, None])
+
+    def test_what_an_ended_connection_leaves_can_be_taken(self) -> None:
+        with ScriptedServer(obey) as server:
+            thread = self.begin(server.url())
+            channel = self.sending_channel()
+            channel.send("burst")
+            wait_until(lambda: len(self.line.inbox) == 3)
+            self.end()
+            join(thread)
+        left = [self.line.take_left(channel, Deadline(0), True) for _ in range(3)]
+        self.assertEqual(left, ["m0", "m1", "m2"])
+        self.assertIsInstance(self.told[-1][1], Closed)
+
+
+if __name__ == "__main__":
+    unittest.main()
