@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from sync_ws.channel.inbox import MAX_NOTES, Note
 from sync_ws.channel.limits import Limits
 from sync_ws.client import line as line_module
 from sync_ws.client.line import CLOSED_BY_US, Line
@@ -281,6 +282,18 @@ class LeftTest(LineTestCase):
         with self.assertRaises(TimeoutError):
             line.take_left(None, NOW, True)
 
+    def test_notes_among_them_are_told_and_not_counted(self) -> None:
+        used = channel()
+        line = self.opened(used)
+        self.ending(line, used)
+        notes = [Note("heartbeat", number) for number in range(MAX_NOTES + 1)]
+        line.inbox.extend([notes[0], "one"])
+        self.assertEqual([line.take_left(used, NOW, True) for _ in range(2)], [notes[0], "one"])
+        self.assertEqual(line.stats()["messages_received"], 4)
+        for note in notes:
+            line.put_aside(note)
+        self.assertEqual((line.take_aside(), line.take_aside()), (tuple(notes[1:]), ()))
+
     def test_it_waits_for_the_next_connection(self) -> None:
         line, used = self.begun(), channel()
         results = self.in_thread(lambda: line.take_left(None, Deadline(SOON), True))
@@ -492,7 +505,8 @@ class InterruptedTest(LineTestCase):
             (open_line, lambda line: line.ended(used)), (open_line, lambda line: line.note_rtt(1.0)),
             (open_line, Line.stats), (open_line, Line.close), (self.line, Line.close),
             (open_line, lambda line: line.finish(LOST)), (open_line, lambda line: line.over(LOST)),
-            (open_line, Line.never_opened), (open_line, Line.wake),
+            (open_line, Line.never_opened), (open_line, Line.wake), (open_line, Line.take_aside),
+            (open_line, lambda line: line.put_aside(Note("heartbeat", 1))),
             (self.begun, lambda line: line.await_open(Deadline(0.003))),
             (self.begun, lambda line: line.await_due(threading.Event(), Deadline(0.001))),
             (self.begun, lambda line: line.await_change(channel(), 0.001)),
