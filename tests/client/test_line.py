@@ -382,8 +382,7 @@ class WaitingTest(LineTestCase):
 
 class ForkTest(LineTestCase):
     def test_in_a_child_it_is_over_though_another_thread_of_the_parent_held_the_lock(self) -> None:
-        line, held, release = Line(LIMITS), threading.Event(), threading.Event()
-        line.begin()
+        line, held, release = self.begun(), threading.Event(), threading.Event()
         line.dialling(mock.Mock())
 
         def hold() -> None:

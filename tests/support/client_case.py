@@ -92,6 +92,10 @@ class GuardedLine(Line):
         self._guarded = True
 
     def __setattr__(self, name: str, value: object) -> None:
-        if self._guarded and not self.held_here:
+        if self._guarded and name != "_guarded" and not self.held_here:
             raise AssertionError(f"{name} was set without the lock")
         super().__setattr__(name, value)
+
+    def _forget_in_child(self) -> None:
+        self._guarded = False  # there is but one thread
+        super()._forget_in_child()
