@@ -27,6 +27,7 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         self._before = sys.gettrace()
+        sys._getframe().f_trace_opcodes = True  # Python 3.12 looks whether any frame asks for it only in settrace()
         sys.settrace(self._trace)
         return self
 
