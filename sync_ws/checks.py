@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import re
 
-__all__ = ["CONTROL", "TOKEN", "check_count", "check_seconds", "check_token", "check_value"]
+__all__ = ["CONTROL", "FOREVER", "TOKEN", "check_count", "check_seconds", "check_timeout", "check_token", "check_value"]
 
+FOREVER = 1e10  # seconds: some 300 years
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2; for fullmatch
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # what no header field may hold; a tab is allowed in it
 
@@ -20,9 +21,27 @@ def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
     """``value`` as seconds, or a ValueError that names the parameter: finite and above zero (or zero, if told)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} is a number of seconds, not {value!r}")
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-        raise ValueError(f"{name} is a finite number of seconds above zero, not {value!r}")
-    return float(value)
+    try:
+        seconds = float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        seconds = math.inf
+    if not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not zero):
+        raise ValueError(f"{name} is a finite number of seconds above zero, not {_short(value)}")
+    return seconds
+
+
+def check_timeout(name: str, value: float | None) -> float | None:
+    """How long one call may wait, in seconds: None for as long as it takes, and for what no clock will see pass.
+
+    What is below 0 has passed already.  ValueError for not-a-number, TypeError for anything but a number.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is a number of seconds or None, not {_short(value)}")
+    if value != value:
+        raise ValueError(f"{name} is a number of seconds or None, not nan")
+    return None if value >= FOREVER else float(value) if value > -FOREVER else -FOREVER
 
 
 def check_count(name: str, value: int) -> int:
@@ -48,3 +67,12 @@ def check_token(what: str, value: str) -> str:
     if not isinstance(value, str) or not TOKEN.fullmatch(value):
         raise ValueError(f"{what} is a token of visible ASCII characters without separators, not {value!r}")
     return value
+
+
+def _short(value: object) -> str:
+    """The value for an error's text."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        return "a number that large"
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -18,21 +18,24 @@ from ..channel.channel import Channel
 from ..channel.conversation import Conversation
 from ..channel.inbox import Note
 from ..channel.limits import Limits
-from ..checks import check_count, check_seconds
+from ..checks import FOREVER, check_count, check_seconds, check_timeout
 from ..endings import CloseCode, Reason
 from ..errors import ConcurrentReceive, ConnectionClosed, HandshakeError, HandshakeTimeout
 from ..events import H
 from ..forking import ToldOfForks
 from ..messages import Data, Message
+from ..protocol.closing import check_close
 from ..timing import SYSTEM_CLOCK, Clock, Deadline
 from .backoff import Backoff
 from .heartbeat import Heartbeat
-from .line import Line
+from .line import CLOSED_BY_US, Line, OpenedBefore
 from .options import ClientOptions, HeaderFields
 from .state import ClientState, should_reconnect
 from .thread import ClientThread
 
 __all__ = ["Client"]
+
+LAST_MOMENT = 2.0  # seconds that the thread may take to end, once it is over
 
 
 class Client(Conversation):
@@ -102,13 +105,19 @@ class Client(Conversation):
         ``timeout``: seconds to wait for it, None for as long as it takes, 0 not to wait at all (the client goes on
         trying in the background).  HandshakeTimeout after it, and HandshakeError when the client gave up or was closed
         meanwhile; the client is closed then.  RuntimeError when it was opened before.
+
+        It gives up where trying again cannot help (see ``should_reconnect``); and so as not to wait for ever for a
+        misspelt name, without ``timeout`` also when the very first attempt finds that there is no such host.
         """
-        self._start()
-        if timeout == 0:
-            return self
+        timeout = check_timeout("timeout", timeout)
         try:
+            self._start(awaited=timeout is None)
+            if timeout == 0:
+                return self
             if not self._line.await_open(Deadline(timeout)):
                 raise HandshakeTimeout(f"no open connection within {timeout:g} s; last: {self._line.last_trouble}")
+        except OpenedBefore:
+            raise
         except BaseException:
             self.close()
             raise
@@ -119,8 +128,9 @@ class Client(Conversation):
             raise reason.error
         raise HandshakeError(reason)
 
-    def _start(self) -> None:
-        self._line.begin()
+    def _start(self, awaited: bool = False) -> None:
+        """Whoever calls it closes the client should it raise anything but OpenedBefore."""
+        self._line.begin(awaited)
         try:
             self._thread.start()
         except RuntimeError as exc:  # the system has no thread to give
@@ -131,10 +141,17 @@ class Client(Conversation):
         """End the conversation for good, in whatever state it is; idempotent, from any thread.
 
         Back within ``timeout`` seconds (None: ``close_timeout``).  Afterwards nothing is dialled, and one ``close``
-        event is the last there is.  What was queued and never sent is in that event.
+        event is the last there is.  What was queued and never sent is in that event.  ValueError, and nothing is
+        changed, for a code that must not be sent (RFC 6455 section 7.4) or a reason of more than 123 bytes.
         """
+        timeout = check_timeout("timeout", timeout)
+        if not isinstance(reason, str) or isinstance(code, bool) or not isinstance(code, int):
+            raise TypeError(f"a close code is a whole number and its reason a string, not {code!r} and {reason!r}")
+        check_close(code, reason)
         deadline = Deadline(self._options.limits.close_timeout if timeout is None else timeout)
         dial, channel, monitor = self._line.close()
+        if self._thread.ident is None and self.state is not ClientState.CLOSED:  # it was never started, or
+            self._line.over(CLOSED_BY_US)  # is about to find that it is over
         if monitor is not None:
             monitor.stop()
         if dial is not None:
@@ -149,8 +166,10 @@ class Client(Conversation):
         """Wait for the client's thread to end, unless it would wait for us."""
         if self._thread is threading.current_thread() or self._line.held_here:
             return
-        if self._thread.is_alive():
-            self._thread.join(deadline.remaining())
+        # joined only when it is as good as over: an interrupt in the middle of Thread.join may hold up the next one
+        if self._thread.is_alive() and self._line.await_closed(deadline):
+            remaining = deadline.remaining()
+            self._thread.join(LAST_MOMENT if remaining is None else min(LAST_MOMENT, remaining))
 
     def __enter__(self) -> Client:
         return self.open() if self.state is ClientState.IDLE else self
@@ -158,19 +177,25 @@ class Client(Conversation):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def run_forever(self) -> None:
-        """Open, if that has not been done, and return when the conversation is over: after ``close`` or giving up.
+    def run_forever(self) -> Reason:
+        """Open, if that has not been done, and return when the conversation is over: why it is.
 
-        For programs that live in their event functions.  An interrupt (Ctrl-C) closes the client and is passed on.
+        For programs that live in their event functions.  The result is what ``reason`` is from then on: its ``text``,
+        or ``str`` of it, says why in words; ``by_us`` is false when it gave up; ``error`` is what a function raised
+        that ended the client, SystemExit say.  Raises nothing but an interrupt (Ctrl-C), which closes the client and
+        is passed on.
         """
+        if self._thread is threading.current_thread():
+            raise RuntimeError("run_forever() in an event function would wait for itself")
         try:
             if self.state is ClientState.IDLE:
                 self._start()
-            self._line.await_closed()
+            self._line.await_closed(Deadline(None))
             self._join(Deadline(None))
         except BaseException:
             self.close()
             raise
+        return self._line.reason or CLOSED_BY_US
 
     # -- talking --------------------------------------------------------------------------------------------------
 
@@ -208,6 +233,8 @@ class Client(Conversation):
         return nullcontext() if channel is None else channel.writer.batch()
 
     def _next_message(self, timeout: float | None) -> Message:
+        if timeout is not None and (timeout.__class__ is not float or not 0.0 <= timeout < FOREVER):
+            timeout = check_timeout("timeout", timeout)
         in_our_thread = threading.current_thread() is self._thread
         if not in_our_thread and self._bus.has("message"):
             raise ConcurrentReceive('messages go to the "message" function; recv() is for clients without one')
@@ -251,6 +278,25 @@ class Client(Conversation):
     def state(self) -> ClientState:
         """Where the client is in its life; see ``ClientState``."""
         return self._line.state
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is open now."""
+        return self._line.connected
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why it is over.  Before that, why the last attempt failed or the last connection ended; None if none has."""
+        return self._line.reason
+
+    @property
+    def url(self) -> str | None:
+        """The address as it was given, with all secrets that are in it.
+
+        With a function for it, the one of the present attempt or connection, else of the last; None before the first.
+        """
+        given = self._options.url
+        return given if isinstance(given, str) else self._line.url
 
     @property
     def subprotocol(self) -> str | None:

@@ -82,6 +82,11 @@ class Dial(Io):
         self._cancelled = False
         self._waker: Waker | None = None  # made by run: an attempt that was never made holds no descriptor
 
+    @property
+    def target(self) -> Target:
+        """Where to; it may hold secrets."""
+        return self._target
+
     def cancel(self) -> None:
         """Make ``run`` raise at once."""
         self._cancelled = True

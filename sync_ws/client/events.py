@@ -36,7 +36,8 @@ class Opened(Event):
 class Closed(Event):
     """``close``: the connection has ended, or, last of all, the client was closed.
 
-    ``reconnecting``: whether there will be another attempt.  ``undelivered``: what was queued and will never be sent.
+    ``reconnecting``: whether there will be another attempt.  ``undelivered``, in the last event there is: what was
+    queued and will never be sent.
     """
 
     reason: Reason
@@ -69,9 +70,10 @@ class Reconnected(Event):
 
 @dataclass(frozen=True)
 class GaveUp(Event):
-    """``gave_up``: there is no connection and will be no further attempt.
+    """``gave_up``: there will be no further attempt, and the application did not ask for that with ``close()``.
 
-    ``undelivered``: what was queued and will never be sent.
+    The last event there is, after the ``close`` of the connection if there was one.  ``undelivered``: what was queued
+    and will never be sent.
     """
 
     reason: Reason

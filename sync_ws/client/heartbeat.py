@@ -22,6 +22,7 @@ from typing import Callable
 
 from ..checks import check_seconds
 from ..envelope import ModeCode, encode
+from ..interrupts import Flag
 from ..protocol.liveness import LATE, Liveness, Verdict
 from ..timing import Clock, TimerHandle
 
@@ -77,7 +78,7 @@ class HeartbeatMonitor:
         # guards everything below; any thread, for assignments and for arming a timer.  Its owner may enter again, for
         # stop() may come from a signal handler that interrupted any of these methods
         self._lock = threading.RLock()
-        self._stopped = threading.Event()
+        self._stopped = Flag()
         self._generation = 0  # a timer of another generation has nothing to do any more
         self._timer: TimerHandle | None = None
         self._due = 0.0  # when the timer fires, monotonic

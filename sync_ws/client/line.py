@@ -6,12 +6,13 @@ is one small method here, decided under the lock; whatever takes time or talks t
 the application's functions) is done by those who call, outside.
 
 Threading: every method from any thread, unless it says that it is the client's thread's.  ``_lock`` is the innermost
-of all locks: it is taken under a channel's, and none is taken under it.  Under it there are assignments, queue
-operations and waiting for ``_changed``: no I/O, no function of the application.  The fields without an underscore may
-be read without it, each being one attribute; all are written here and nowhere else.
+of all locks: it is taken under a channel's, and none is taken under it.  Under it there are assignments and queue
+operations: no wait, no I/O, no function of the application.  The fields without an underscore may be read without it,
+each being one attribute; all are written here and nowhere else.  Waiting is done outside, with ``_waiters``.
 
 ``close`` may come from a signal handler or a finalizer that interrupts any of these methods in the same thread: the
-lock lets its owner in again, and every method is written to bear it.  What ``close`` sets is never set back: the state
+lock lets its owner in again, and every method is written to bear it.  A handler may also raise: then the lock is given
+back, and what was about to be set is set or is not.  What ``close`` sets is never set back: the state
 is worked out from ``_phase``, ``closing`` and ``_over``, so an interrupted method that goes on to set the phase undoes
 nothing.  And what ``close`` has to find (a dial, a channel) is assigned before ``closing`` is looked at for the last
 time: either ``close`` found it, or the caller is told not to use it.
@@ -21,7 +22,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from ..channel.channel import Channel
@@ -30,6 +30,7 @@ from ..channel.limits import Limits
 from ..endings import Close, Reason
 from ..errors import ConnectionClosed, NotConnected
 from ..forking import ToldOfForks
+from ..interrupts import Flag, Waiters, owned
 from ..messages import Data, Message
 from ..timing import Deadline
 from .dial import Dial
@@ -37,12 +38,15 @@ from .heartbeat import HeartbeatMonitor
 from .outbox import Outbox, entry_of
 from .state import ClientState, check_transition
 
-__all__ = ["CLOSED_BY_US", "Line"]
+__all__ = ["CLOSED_BY_US", "Line", "OpenedBefore"]
 
 COUNTERS = ("opened", "attempts_failed", "messages_received", "messages_sent", "bytes_received", "bytes_sent")
 CLOSED_BY_US = Reason("closed by us", by_us=True)
-STEP = 0.5  # seconds: how long a wait may overlook a signal that came as it began
 NOT_OPENED = "the client has not been opened; call open() or use it as a context manager"
+
+
+class OpenedBefore(RuntimeError):
+    """A client is opened once."""
 
 
 class Line:
@@ -50,15 +54,15 @@ class Line:
 
     def __init__(self, limits: Limits, offline: str = "queue") -> None:
         self._offline = offline
-        # Guards everything below; see the module.  Entered as itself rather than through the Condition, whose own
-        # __enter__ is Python: there an interrupt could fall between taking the lock and the block that gives it back.
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)  # notified of everything that somebody may wait for
+        self._lock = threading.RLock()  # guards everything below; see the module
+        self._waiters = Waiters()  # woken after every change that somebody may wait for
         self._phase = ClientState.IDLE  # how far the client's thread has come; never CLOSING or CLOSED
         self.closing = False  # close() was called
         self._over = False  # the client's thread has ended, or never will begin
+        self.awaited = False  # somebody waits in open(), for as long as it takes
         self._final: Reason | None = None  # set when there will be no other connection; nothing is queued from then on
         self._dial: Dial | None = None  # the one under way
+        self.url: str | None = None  # of the present attempt or connection, else of the last one
         self.reading_channel: Channel | None = None  # the connection, from its opening to its end
         self.sending_channel: Channel | None = None  # the same, once everything queued has gone out over it
         self.monitor: HeartbeatMonitor | None = None  # of that connection
@@ -90,22 +94,23 @@ class Line:
             self.closing = True
         else:
             self._phase = state
-        self._changed.notify_all()
+        self._waiters.wake()
 
-    def begin(self) -> None:
-        """The client is opened, and its thread about to start; RuntimeError when that was done before."""
+    def begin(self, awaited: bool = False) -> None:
+        """The client is opened, and its thread about to start; OpenedBefore when that was done before."""
         with self._lock:
             state = self.state
             if state is not ClientState.IDLE:
-                raise RuntimeError(f"a client is opened once; this one is {state.value}")
+                raise OpenedBefore(f"a client is opened once; this one is {state.value}")
+            self.awaited = awaited
             self._become(ClientState.CONNECTING)
 
     def close(self) -> tuple[Dial | None, Channel | None, HeartbeatMonitor | None]:
         """Our own end, in whatever state it is: what is under way, for the caller to end.  Idempotent."""
         with self._lock:
             if self._phase is ClientState.IDLE:  # there is no thread that would say so
-                self._final = CLOSED_BY_US
                 self._become(ClientState.CLOSED)
+                self._final = CLOSED_BY_US
             else:
                 self._become(ClientState.CLOSING)
             self.closing = True
@@ -126,7 +131,7 @@ class Line:
     @property
     def held_here(self) -> bool:
         """Whether the caller interrupted one of these methods in its own thread: nobody else can until that goes on."""
-        return self._lock._is_owned()  # type: ignore[attr-defined,no-any-return]
+        return owned(self._lock)
 
     # -- attempts and connections: by the client's thread ----------------------------------------------------------
 
@@ -142,7 +147,7 @@ class Line:
     def dialling(self, dial: Dial) -> bool:
         """``dial`` is about to run, and close() cancels it; False when close() came first."""
         with self._lock:
-            self._dial = dial
+            self._dial, self.url = dial, dial.target.text
             return not self.closing
 
     def dialled(self) -> None:
@@ -177,7 +182,7 @@ class Line:
             first = self._outbox.first
             if first is None:
                 self.sending_channel = channel
-                self._changed.notify_all()
+                self._waiters.wake()
             return first
 
     def drop_first_queued(self) -> None:
@@ -191,7 +196,7 @@ class Line:
             channel = self.sending_channel
             if channel is not None and channel.ended:  # else there is another one by now
                 self.sending_channel = None
-            self._changed.notify_all()
+            self._waiters.wake()
 
     def ended(self, channel: Channel) -> None:
         """``channel`` has ended and nobody is to use it any more."""
@@ -202,7 +207,7 @@ class Line:
             self._last_reason = error.reason
             self._close_frames = error.sent, error.received
             _add(self._counters, counted)
-            self._changed.notify_all()
+            self._waiters.wake()
 
     def begin_waiting(self) -> bool:
         """The delay before the next attempt begins; False when close() came first."""
@@ -243,24 +248,29 @@ class Line:
 
         Waits for either.  TimeoutError past the deadline; without ``may_wait``, NotConnected at once.
         """
-        with self._lock:
-            while self.reading_channel is ended_channel and not self.inbox:
-                if self._final is not None:
+        while True:
+            with self._lock:
+                if self.reading_channel is not ended_channel or self.inbox:
+                    return self._pop_left()
+                if self._final is not None or self._over:
                     raise self._over_error()
                 if self._phase is ClientState.IDLE:
                     raise NotConnected(NOT_OPENED)
                 if not may_wait:
                     raise NotConnected("recv() in an event function, and there is no connection now")
-                remaining = deadline.remaining()
-                if remaining == 0.0:
-                    raise TimeoutError("no message within the timeout")
-                self._wait(remaining)
-            if self.reading_channel is not None or not self.inbox:
-                return None
-            item = self.inbox.popleft()
-            if not isinstance(item, Note):
-                self._counters["messages_received"] += 1
-            return item
+            if not self._waiters.wait(lambda: self._something_left(ended_channel), deadline):
+                raise TimeoutError("no message within the timeout")
+
+    def _something_left(self, ended_channel: Channel | None) -> bool:
+        return bool(self.reading_channel is not ended_channel or self.inbox or self._final or self._over)
+
+    def _pop_left(self) -> Message | Note | None:
+        """With _lock held."""
+        if self.reading_channel is not None or not self.inbox:
+            return None
+        if not isinstance(self.inbox[0], Note):
+            self._counters["messages_received"] += 1
+        return self.inbox.popleft()  # last of all: an interrupt before it has taken nothing
 
     def put_aside(self, note: Note) -> None:
         """A note that a thread in recv() met: the client's thread tells the application of it."""
@@ -276,7 +286,7 @@ class Line:
 
     def check_going_on(self) -> None:
         """ConnectionClosed when it is over, NotConnected when it has not begun."""
-        if self.closing or self._final is not None:
+        if self.closing or self._final is not None or self._over:
             raise self._over_error()
         if self._phase is ClientState.IDLE:
             raise NotConnected(NOT_OPENED)
@@ -287,15 +297,28 @@ class Line:
         return ConnectionClosed(CLOSED_BY_US) if final is None else ConnectionClosed(final, *self._close_frames)
 
     @property
+    def reason(self) -> Reason | None:
+        """Why it is over, or will be; before that, why the last attempt or connection ended, None if none has."""
+        return self._final or self._last_reason
+
+    @property
     def last_trouble(self) -> str:
         """Why there is no connection, in words."""
         return str(self._last_reason or "the first attempt is under way")
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is open now."""
+        channel = self.reading_channel
+        return channel is not None and channel.open
 
     # -- waiting --------------------------------------------------------------------------------------------------
 
     def await_open(self, deadline: Deadline) -> bool:
         """Until everybody may send, or it is over: True.  False past the deadline."""
-        return self._await(lambda: self.sending_channel or self._final or self.closing, deadline)
+        return self._waiters.wait(
+            lambda: self.sending_channel is not None or self._final is not None or self.closing or self._over, deadline
+        )
 
     def never_opened(self) -> Reason | None:
         """Why it is over without a single connection, None unless it is."""
@@ -304,40 +327,22 @@ class Line:
                 return None
             return self._final or (CLOSED_BY_US if self.closing else None)
 
-    def await_closed(self) -> None:
-        """Until it is over for good."""
-        self._await(lambda: self._over, Deadline(None))
+    def await_closed(self, deadline: Deadline) -> bool:
+        """Until it is over for good: True.  False past the deadline."""
+        return self._waiters.wait(lambda: self._over, deadline)
 
-    def await_due(self, due: threading.Event, deadline: Deadline) -> bool:
+    def await_due(self, due: Flag, deadline: Deadline) -> bool:
         """Until ``due`` is set (and ``wake`` called) or the deadline has passed: True.  False at close()."""
-        with self._lock:
-            self._changed.wait_for(lambda: due.is_set() or self.closing, deadline.remaining())
-            return not self.closing
+        self._waiters.wait(lambda: due.is_set() or self.closing, deadline)
+        return not self.closing
 
-    def await_change(self, channel: Channel, seconds: float) -> None:
-        """For so long, or until something has changed; not at all when ``channel`` has ended already."""
-        with self._lock:
-            if not channel.ended:
-                self._changed.wait(seconds)
+    def await_end(self, channel: Channel, deadline: Deadline) -> None:
+        """Until ``channel`` has ended, or the deadline has passed."""
+        self._waiters.wait(lambda: channel.ended, deadline)
 
     def wake(self) -> None:
         """Let those who wait look again."""
-        with self._lock:
-            self._changed.notify_all()
-
-    def _await(self, settled: Callable[[], object], deadline: Deadline) -> bool:
-        """Whether ``settled`` came true before the deadline."""
-        with self._lock:
-            while not settled():
-                remaining = deadline.remaining()
-                if remaining == 0.0:
-                    return False
-                self._wait(remaining)
-        return True
-
-    def _wait(self, remaining: float | None) -> None:
-        """In steps: Python does not see a signal that comes just before a wait begins until the wait ends."""
-        self._changed.wait(STEP if remaining is None else min(STEP, remaining))
+        self._waiters.wake()
 
     # -- telling --------------------------------------------------------------------------------------------------
 
@@ -357,9 +362,11 @@ class Line:
         return {**totals, **now}
 
     def _forget_in_child(self) -> None:
-        """After fork: the conversation is the parent's; here it is over."""
+        """After fork: the conversation is the parent's; here it is over, unless it never began."""
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self._waiters = Waiters()
+        if self._phase is ClientState.IDLE:
+            return
         self._over = self.closing = True
         self.reading_channel = self.sending_channel = self.monitor = self._dial = None
         self._final = Reason("the connection belongs to the parent process")

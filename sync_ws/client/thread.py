@@ -7,6 +7,11 @@ would cost most of the speed), and this one only looks after the connection whil
 
 Timers (``threading.Timer``): at most one is armed, the heartbeat's while open and the delay's while waiting.
 
+The end for good is told by one last event: ``close`` when the application closed the client, else ``gave_up``, after
+the ``close`` of the connection if there was one.  A function that raises SystemExit, KeyboardInterrupt or anything else
+that is no Exception ends the client: a thread cannot end its process, so this is as far as the wish can be followed,
+and the reason has it as its ``error``.
+
 Threading: what is shared with other threads is in the line.  The rest is this thread's own; a method that others may
 call says so.
 """
@@ -24,6 +29,7 @@ from ..channel.inbox import Note
 from ..endings import CloseCode, Reason
 from ..errors import ConnectionClosed, HandshakeError, SendTimeout
 from ..events import EventBus
+from ..interrupts import Flag
 from ..messages import Message, Opcode
 from ..net.transport import transport_for
 from ..protocol.deflate import Deflate
@@ -34,11 +40,13 @@ from .events import EVENTS, Closed, Error, GaveUp, HeartbeatAnswered, Opened, Re
 from .heartbeat import HeartbeatMonitor
 from .line import CLOSED_BY_US, Line
 from .options import ClientOptions, NotUsable
-from .state import ClientState, should_reconnect
+from .state import ClientState, name_unknown, should_reconnect, why_final
+from .voice import Voice
 
 __all__ = ["ClientThread"]
 
 log = logging.getLogger("sync_ws.client")
+FUNCTION_ENDED_IT = "a function ended it"
 
 
 class ClientThread(threading.Thread):
@@ -49,6 +57,8 @@ class ClientThread(threading.Thread):
         self._options = options
         self._line = line
         self.bus = EventBus(EVENTS, on_error=self._function_raised)
+        self._voice = Voice(options.shown_url, options.clock)
+        self._ended_by: Reason | None = None  # a function of the application raised SystemExit or its like
         self._housekeeper: Housekeeper | None = None  # from the first call of an application's function on
         self._kept_channel: Channel | None = None  # the one it looks after
         self._greeting_channel: Channel | None = None  # the present one, while "open" functions run
@@ -68,9 +78,9 @@ class ClientThread(threading.Thread):
         reason: Reason = CLOSED_BY_US
         try:
             reason = self._stay_connected()
-        except Exception as exc:
+        except BaseException as exc:  # trouble of our own, or somebody's way to end a thread
             log.exception("the client's thread failed")
-            reason = self._tell_end(Reason(f"internal error: {exc!r}", error=exc), told=False)
+            reason = self._give_up(Reason(f"internal error: {exc!r}", error=exc), "the client's thread failed")
         finally:
             self._line.over(reason)
             if self._housekeeper is not None:
@@ -80,49 +90,74 @@ class ClientThread(threading.Thread):
 
     def _stay_connected(self) -> Reason:
         """The one loop: connect, converse, wait, again.  Returns why it is over."""
-        backoff = self._options.backoff
-        failed = 0
+        backoff, failed, first = self._options.backoff, 0, True
         while True:
             outcome = self._attempt()
+            lived: float | None = None
             if isinstance(outcome, Established):
                 lived, reason = self._converse(outcome)
                 if backoff is not None and lived >= backoff.stable:
                     failed = 0
             else:
-                reason, lived = outcome, None
+                reason = outcome
                 self._line.attempt_failed(reason)
-            again = not self._line.closing and backoff is not None and self._wants_again(reason)
-            exhausted = again and backoff is not None and backoff.exhausted(failed)
-            if exhausted or not again:
+            if self._line.closing:
+                return self._close(reason if lived is not None or reason.by_us else CLOSED_BY_US)
+            why = self._why_over(reason, failed, first)
+            if why is not None:
                 self._line.finish(reason)
-            if lived is not None:
-                undelivered = () if again else self._line.take_undelivered()
-                self._emit("close", Closed(reason, again and not exhausted, undelivered))
-            if exhausted or not again:
-                return self._tell_end(reason, told=lived is not None and not again)
-            failed += 1
-            if not self._wait_before(failed, reason):
-                return self._tell_end(CLOSED_BY_US, told=False)
-
-    def _tell_end(self, reason: Reason, told: bool) -> Reason:
-        """The last event, unless ``told``: ``close`` after our own close, ``gave_up`` otherwise."""
-        closing = self._line.closing
-        if closing:
-            reason = reason if told or reason.by_us else CLOSED_BY_US
-        self._line.finish(reason)
-        if not told:
-            if closing:
-                self._emit("close", Closed(reason, False, self._line.take_undelivered()))
+            elif lived is not None:
+                self._voice.lost(reason, lived)
             else:
-                self._emit("gave_up", GaveUp(reason, self._line.take_undelivered()))
+                self._voice.failed(reason)
+            if lived is not None:
+                self._emit("close", Closed(reason, why is None))
+            if self._ended_by is not None or why is not None:
+                return self._give_up(self._ended_by or reason, why or FUNCTION_ENDED_IT)
+            failed, first = failed + 1, False
+            if not self._wait_before(failed, reason):
+                if self._ended_by is not None:
+                    return self._give_up(self._ended_by, FUNCTION_ENDED_IT)
+                return self._close(CLOSED_BY_US)
+
+    def _close(self, reason: Reason) -> Reason:
+        """It is over by our own close: the last event."""
+        self._line.finish(reason)
+        self._voice.closed(reason)
+        self._emit("close", Closed(reason, False, self._line.take_undelivered()))
         return reason
 
-    def _wants_again(self, reason: Reason) -> bool:
+    def _give_up(self, reason: Reason, why: str) -> Reason:
+        """It is over in any other way: the last event; ``close`` if the application has closed it by now."""
+        self._line.finish(reason)
+        self._voice.gave_up(reason, why)
+        if self._line.closing:
+            self._emit("close", Closed(CLOSED_BY_US, False, self._line.take_undelivered()))
+        else:
+            self._emit("gave_up", GaveUp(reason, self._line.take_undelivered()))
+        return reason
+
+    def _why_over(self, reason: Reason, failed: int, first: bool) -> str | None:
+        """Why there will be no further attempt, in words; None when there will be one."""
+        backoff = self._options.backoff
+        if self._ended_by is not None:
+            return FUNCTION_ENDED_IT
+        if backoff is None:
+            return "reconnect=None"
         try:
-            return bool(self._options.should_reconnect(reason))
+            again = bool(self._options.should_reconnect(reason))
         except Exception as exc:
             self._function_raised("should_reconnect", (reason,), exc)
-            return should_reconnect(reason)
+            again = should_reconnect(reason)
+        except BaseException as exc:
+            self._end_by("should_reconnect", exc)
+            return FUNCTION_ENDED_IT
+        by_default = self._options.should_reconnect is should_reconnect
+        if not again:
+            return (why_final(reason) if by_default else None) or "should_reconnect says so"
+        if by_default and first and self._line.awaited and name_unknown(reason):
+            return "there is no such name, and open() waits"
+        return f"its {backoff.attempts} attempts are used up" if backoff.exhausted(failed) else None
 
     def _attempt(self) -> Established | Reason:
         """One attempt to connect."""
@@ -136,6 +171,9 @@ class ClientThread(threading.Thread):
             # a function that raised may do better next time
             permanent = isinstance(exc, NotUsable)
             return Reason(f"the address or headers could not be made: {exc}", permanent=permanent, error=exc)
+        except BaseException as exc:
+            return self._end_by("the address or headers", exc)
+        self._voice.attempt(dial.target.shown)
         try:
             return dial.run() if self._line.dialling(dial) else CLOSED_BY_US
         except HandshakeError as exc:
@@ -151,8 +189,11 @@ class ClientThread(threading.Thread):
         delay = max(self._options.backoff.delay(attempt), reason.retry_after or 0.0)
         if not self._line.begin_waiting():
             return False
+        self._voice.waiting(delay)
         self._emit("reconnecting", Reconnecting(attempt, delay, reason))
-        due = threading.Event()
+        if self._ended_by is not None:
+            return False
+        due = Flag()
 
         def time_is_up() -> None:
             due.set()
@@ -196,7 +237,10 @@ class ClientThread(threading.Thread):
         finally:
             self._part_with(channel)
         assert channel.reason is not None
-        return self._options.clock.monotonic() - opened_at, channel.reason
+        reason = channel.reason
+        if self._ended_by is not None:
+            reason = self._ended_by = replace(self._ended_by, code=reason.code)
+        return self._options.clock.monotonic() - opened_at, reason
 
     def _monitor_of(self, channel: Channel) -> HeartbeatMonitor | None:
         policy = self._options.heartbeat
@@ -214,6 +258,7 @@ class ClientThread(threading.Thread):
 
     def _greet(self, channel: Channel, established: Established) -> None:
         """Tell of the connection."""
+        self._voice.opened(established.subprotocol)
         self._greeting_channel = channel
         try:
             self._emit("open", Opened(established.subprotocol, established.headers))
@@ -235,7 +280,9 @@ class ClientThread(threading.Thread):
         """While it is open: read and call the ``message`` function, or look after it for those who call ``recv``."""
         line = self._line
         channel.tend()  # what came in one segment with the response does not make the socket readable
-        while not channel.ended or (line.inbox and self.bus.has("message") and not line.closing):
+        while not channel.ended or (
+            line.inbox and self.bus.has("message") and not line.closing and self._ended_by is None
+        ):
             self._tell_notes(channel)
             monitor = line.monitor
             if monitor is not None:
@@ -255,7 +302,7 @@ class ClientThread(threading.Thread):
                 channel.tend()  # also when nothing came: there may be room now for what had to wait
                 # somebody is in recv(), or enough messages wait to be taken
                 if readable and channel.bytes_received == before:
-                    line.await_change(channel, TICK)
+                    line.await_end(channel, Deadline(TICK))
 
     def _part_with(self, channel: Channel) -> None:
         """The connection has ended, or close() came before it could be used: tidy up."""
@@ -276,14 +323,28 @@ class ClientThread(threading.Thread):
     def _emit(self, event: str, *args: Any) -> None:
         """Call the application's functions; while they run, a housekeeper answers for this thread.
 
-        After ``close`` nothing is told but the end itself, and what a function raised that was running then.
+        After ``close``, and once a function has ended the client, nothing is told but the end itself, and what a
+        function raised that was running then.
         """
-        if not self.bus.has(event) or (self._line.closing and event not in ("close", "error")):
+        over = self._line.closing or self._ended_by is not None
+        if not self.bus.has(event) or (over and event not in ("close", "gave_up", "error")):
             return
         channel = self._line.reading_channel
         if channel is not None and channel is not self._kept_channel:
             self._keep(channel)
-        self.bus.emit(event, *args)
+        try:
+            self.bus.emit(event, *args)
+        except BaseException as exc:  # no Exception: the bus deals with those
+            self._end_by(f"a function for the event {event!r}", exc)
+
+    def _end_by(self, what: str, exc: BaseException) -> Reason:
+        """A function of the application raised what is meant to end a program: it ends the client."""
+        log.error("%s raised %r, which ends the client", what, exc, exc_info=exc)
+        reason = self._ended_by = self._ended_by or Reason(f"{what} raised {exc!r}", by_us=True, error=exc)
+        channel = self._line.reading_channel
+        if channel is not None:
+            channel.close(CloseCode.GOING_AWAY)
+        return reason
 
     def _keep(self, channel: Channel) -> None:
         if self._housekeeper is None:

@@ -108,7 +108,7 @@ class WhichEndsTest(ReconnectTestCase):
             client = self.client(server.url(), reconnect=None)
             recorder = Recorder(client)
             client.run_forever()
-            self.assertEqual((recorder.names, server.accepted), (["open", "close"], 1))
+            self.assertEqual((recorder.names, server.accepted), (["open", "close", "gave_up"], 1))
             self.assertFalse(recorder.of("close")[0].reconnecting)
 
     def test_two_reconnecting_clients_of_one_name_do_not_fight(self) -> None:
@@ -128,7 +128,7 @@ class WhichEndsTest(ReconnectTestCase):
             self.assertEqual(list(server.clients), ["test"])
             server.send_to("test", "yours")
             self.assertEqual(second.recv(SOON), "yours")
-            self.assertEqual((loser.names, winner.names), (["open", "close"], ["open"]))
+            self.assertEqual((loser.names, winner.names), (["open", "close", "gave_up"], ["open"]))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from tests.support.scripted import ScriptedServer, Wire
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
-import json, os, sys, threading, time
+import json, logging, os, sys, threading, time
 import sync_ws
+logging.getLogger("sync_ws").addHandler(logging.NullHandler())
 url = sys.argv[1]
 def say(text):
     print(text, flush=True)

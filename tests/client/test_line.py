@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from sync_ws import interrupts
 from sync_ws.channel.inbox import MAX_NOTES, Note
 from sync_ws.channel.limits import Limits
 from sync_ws.client import line as line_module
+from sync_ws.client.address import parse_url
 from sync_ws.client.line import CLOSED_BY_US, Line
 from sync_ws.client.state import ClientState
 from sync_ws.endings import Close, Reason
 from sync_ws.errors import ConnectionClosed, NotConnected, QueueFull
+from sync_ws.interrupts import Flag
 from sync_ws.testing import LedgerTestCase
 from sync_ws.timing import Deadline
 from tests.support.client_case import SOON, GuardedLine
@@ -41,6 +44,10 @@ class FakeChannel:
     @property
     def ended(self) -> bool:
         return self.reason is not None
+
+    @property
+    def open(self) -> bool:
+        return self.reason is None
 
     def closed_error(self) -> ConnectionClosed:
         return ConnectionClosed(self.reason or LOST, Close(1000), Close(1001))
@@ -86,6 +93,7 @@ class LifeTest(LineTestCase):
     def test_the_states_of_a_life(self) -> None:
         line = self.line()
         states = [line.state]
+        self.assertFalse(line.connected)
         for step in (
             line.begin, line.attempt, lambda: line.opened(channel(), None, None), line.begin_waiting, line.attempt,
             line.close, lambda: line.over(CLOSED_BY_US),
@@ -194,6 +202,39 @@ class ConnectionTest(LineTestCase):
         stats = line.stats()
         self.assertEqual((stats["messages_received"], stats["bytes_sent"], stats["opened"]), (6, 40, 2))
         self.assertEqual((stats["reconnects"], stats["attempts_failed"], stats["rtt"]), (1, 1, 0.25))
+
+    def test_it_is_connected_while_its_channel_is_open(self) -> None:
+        used = channel()
+        line = self.begun()
+        self.assertFalse(line.connected)
+        line.opened(used, None, None)
+        self.assertTrue(line.connected)
+        used.reason = LOST
+        self.assertFalse(line.connected)
+        line.ended(used)
+        self.assertFalse(line.connected)
+
+    def test_the_reason_is_the_last_trouble_until_there_is_a_final_one(self) -> None:
+        used, refused = channel(), Reason("refused")
+        line = self.begun()
+        self.assertIsNone(line.reason)
+        line.attempt_failed(refused)
+        self.assertIs(line.reason, refused)
+        self.opened(used, line)
+        self.assertIs(line.reason, refused)
+        self.ending(line, used)
+        self.assertIs(line.reason, LOST)
+        line.close()
+        self.assertIs(line.reason, LOST)
+        line.finish(CLOSED_BY_US)
+        self.assertIs(line.reason, CLOSED_BY_US)
+
+    def test_the_address_is_that_of_the_present_or_last_attempt(self) -> None:
+        line = self.begun()
+        self.assertIsNone(line.url)
+        line.dialling(mock.Mock(target=parse_url("ws://a.test/1")))
+        line.dialled()
+        self.assertEqual(line.url, "ws://a.test/1")
 
     def test_why_it_never_opened(self) -> None:
         line = self.begun()
@@ -322,7 +363,7 @@ class WaitingTest(LineTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        patch = mock.patch.object(line_module, "STEP", 60.0)
+        patch = mock.patch.object(interrupts, "STEP", 60.0)
         patch.start()
         self.addCleanup(patch.stop)
 
@@ -346,10 +387,11 @@ class WaitingTest(LineTestCase):
     def test_for_the_end(self) -> None:
         line = self.begun()
         line.close()
-        self.assertIsNone(self.woken(line.await_closed, lambda: line.over(LOST)))
+        self.assertTrue(self.woken(lambda: line.await_closed(NEVER), lambda: line.over(LOST)))
+        self.assertFalse(self.begun().await_closed(Deadline(0.01)))
 
     def test_for_the_next_attempt(self) -> None:
-        line, due = self.begun(), threading.Event()
+        line, due = self.begun(), Flag()
 
         def time_is_up() -> None:
             due.set()
@@ -357,18 +399,17 @@ class WaitingTest(LineTestCase):
 
         self.assertTrue(line.await_due(due, Deadline(0.01)))
         self.assertTrue(self.woken(lambda: line.await_due(due, NEVER), time_is_up))
-        due.clear()
-        self.assertFalse(self.woken(lambda: line.await_due(due, NEVER), line.close))
+        self.assertFalse(self.woken(lambda: line.await_due(Flag(), NEVER), line.close))
 
-    def test_for_a_change(self) -> None:
+    def test_for_the_end_of_a_channel(self) -> None:
         line, used = self.begun(), channel()
 
         def end() -> None:
             used.reason = LOST
             line.stop_sending()
 
-        self.woken(lambda: line.await_change(used, 60.0), end)
-        line.await_change(used, 60.0)  # it has ended: not at all
+        self.woken(lambda: line.await_end(used, NEVER), end)
+        line.await_end(used, NEVER)  # it has ended: not at all
 
     def test_for_something_to_receive(self) -> None:
         line = self.begun()
@@ -400,7 +441,18 @@ class ForkTest(LineTestCase):
         self.assertEqual(line.close(), (None, None, None))
         with self.assertRaisesRegex(ConnectionClosed, "parent"):
             line.put_offline("x", None)
-        line.await_closed()
+        self.assertTrue(line.await_closed(NOW))
+
+    def test_what_never_began_begins_in_the_child(self) -> None:
+        line = self.line()
+        line._forget_in_child()
+        self.assertIs(line.state, ClientState.IDLE)
+        line.begin()
+        self.assertTrue(line.attempt())
+        line = self.line()
+        line.close()
+        line._forget_in_child()
+        self.assertIs(line.state, ClientState.CLOSED)
 
 
 class InterruptedTest(LineTestCase):
@@ -408,7 +460,7 @@ class InterruptedTest(LineTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        patch = mock.patch.object(line_module, "STEP", 0.001)
+        patch = mock.patch.object(interrupts, "STEP", 0.001)
         patch.start()
         self.addCleanup(patch.stop)
 
@@ -507,8 +559,9 @@ class InterruptedTest(LineTestCase):
             (open_line, Line.never_opened), (open_line, Line.wake), (open_line, Line.take_aside),
             (open_line, lambda line: line.put_aside(Note("heartbeat", 1))),
             (self.begun, lambda line: line.await_open(Deadline(0.003))),
-            (self.begun, lambda line: line.await_due(threading.Event(), Deadline(0.001))),
-            (self.begun, lambda line: line.await_change(channel(), 0.001)),
+            (self.begun, lambda line: line.await_due(Flag(), Deadline(0.001))),
+            (self.begun, lambda line: line.await_end(channel(), Deadline(0.001))),
+            (self.begun, lambda line: line.await_closed(Deadline(0.003))), (open_line, lambda line: line.connected),
         )  # fmt: skip
         for prepare, method in methods:
             with self.subTest(getattr(method, "__name__", "")):
@@ -518,7 +571,7 @@ class InterruptedTest(LineTestCase):
         line, held = self.begun(), list[bool]()
         for number in itertools.count(1):
             with Interrupt(line_module, number, lambda: held.append(line.held_here)) as interrupt:
-                line.wake()
+                line.note_rtt(1.0)
             if not interrupt.came:
                 break
         self.assertIn(True, held)  # inside
