@@ -7,7 +7,7 @@ would cost most of the speed), and this one only looks after the connection whil
 
 Timers (``threading.Timer``): at most one is armed, the heartbeat's while open and the delay's while waiting.
 
-The end for good is told by one last event: ``close`` when the application closed the client, else ``gave_up``, after
+The end for good is told by one last event: ``close`` when it was the application's ``close()``, else ``gave_up``, after
 the ``close`` of the connection if there was one.  A function that raises SystemExit, KeyboardInterrupt or anything else
 that is no Exception ends the client: a thread cannot end its process, so this is as far as the wish can be followed,
 and the reason has it as its ``error``.
@@ -128,13 +128,10 @@ class ClientThread(threading.Thread):
         return reason
 
     def _give_up(self, reason: Reason, why: str) -> Reason:
-        """It is over in any other way: the last event; ``close`` if the application has closed it by now."""
+        """It is over in any other way: the last event, though close() may have been called since that was clear."""
         self._line.finish(reason)
         self._voice.gave_up(reason, why)
-        if self._line.closing:
-            self._emit("close", Closed(CLOSED_BY_US, False, self._line.take_undelivered()))
-        else:
-            self._emit("gave_up", GaveUp(reason, self._line.take_undelivered()))
+        self._emit("gave_up", GaveUp(reason, self._line.take_undelivered()))
         return reason
 
     def _why_over(self, reason: Reason, failed: int, first: bool) -> str | None:

@@ -266,7 +266,7 @@ class CloseTest(ClientTestCase):
             ("message", lambda client: client.send("burst"), ["message", "close"]),
             ("heartbeat", lambda client: None, ["heartbeat", "close"]),
             ("close", lambda client: client.send("drop"), ["close", "close"]),
-            ("close", lambda client: client.send("close 1000"), ["close", "close"]),
+            ("close", lambda client: client.send("close 1000"), ["close", "gave_up"]),
             ("reconnecting", lambda client: client.send("drop"), ["reconnecting", "close"]),
             ("reconnected", lambda client: client.send("drop"), ["reconnected", "close"]),
         ):

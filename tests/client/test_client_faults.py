@@ -81,8 +81,12 @@ class EveryByteTest(FaultTestCase):
                 with self.subTest(fault, direction=name, at=at):
                     getattr(direction, fault)(at, scope="next")
                     outcome, events = self.converse()
-                    expected = ["gave_up"] if outcome == "no handshake" else ["open", "close"]
-                    self.assertEqual(events, expected, outcome)
+                    expected = {
+                        "no handshake": [["gave_up"]],
+                        "lost": [["open", "close", "gave_up"]],
+                        "answered": [["open", "close"], ["open", "close", "gave_up"]],  # by whoever is faster
+                    }
+                    self.assertIn(events, expected[outcome], outcome)
                     outcomes.add(outcome)
         return outcomes
 
@@ -100,7 +104,8 @@ class EveryByteTest(FaultTestCase):
                 with self.subTest(direction=name, at=at):
                     getattr(self.proxy, name).corrupt(at, 0x80, scope="next")
                     outcome, events = self.converse(timeout=0.1)
-                    self.assertEqual(len(events), 1 if outcome == "no handshake" else 2, (outcome, events))
+                    self.assertIn(events[-1], ("close", "gave_up"), outcome)
+                    self.assertEqual("open" not in events, outcome == "no handshake", events)
 
     def test_every_byte_in_a_segment_of_its_own(self) -> None:
         self.proxy.both.split(1)

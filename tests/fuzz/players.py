@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sync_ws import Client, ClientState, Heartbeat
+from sync_ws.client.events import Closed, GaveUp
 from sync_ws.client.state import TRANSITIONS
 from sync_ws.testing import FaultProxy, ManualClock, wait_until
 
@@ -21,15 +22,17 @@ DELAY = 5.0  # seconds of the player's clock before each reconnect
 HEARTBEAT = Heartbeat(interval=10.0, timeout=3.0)
 CLOSE_YOURSELF = "close yourself"  # told to a client, it closes in its message function; told to the server, likewise
 
-# which event may follow which; "close" and "gave_up" with no reconnect to come are last
+# which event may follow which; "close for good" (by the application) and "gave_up" are last
 _TALK = {"message", "heartbeat"}
+_CLOSES = {"close", "close of the last", "close for good"}
 _AFTER: dict[str, set[str]] = {
     "start": {"open", "reconnecting", "gave_up", "close for good"},
-    "open": {"reconnected", "close", "close for good", *_TALK},
-    "reconnected": {"close", "close for good", *_TALK},
-    "message": {"close", "close for good", *_TALK},
-    "heartbeat": {"close", "close for good", *_TALK},
+    "open": {"reconnected", *_CLOSES, *_TALK},
+    "reconnected": {*_CLOSES, *_TALK},
+    "message": {*_CLOSES, *_TALK},
+    "heartbeat": {*_CLOSES, *_TALK},
     "close": {"reconnecting", "close for good"},
+    "close of the last": {"gave_up"},
     "reconnecting": {"open", "reconnecting", "gave_up", "close for good"},
     "close for good": set(),
     "gave_up": set(),
@@ -93,8 +96,8 @@ class Player:
         client.on("reconnecting", lambda event: self._saw("reconnecting"))
         client.on("error", lambda event: self.problems.append(f"error event: {event.exception!r}"))
         client.on("heartbeat", lambda event: self._heartbeat())
-        client.on("close", lambda event: self._ended(event.reconnecting, event.undelivered))
-        client.on("gave_up", lambda event: self._ended(False, event.undelivered, "gave_up"))
+        client.on("close", self._closed)
+        client.on("gave_up", self._gave_up)
         if by_function:
             client.on("message", self._message)
         return client
@@ -121,10 +124,15 @@ class Player:
         self._saw("heartbeat")
         self.heartbeats += 1
 
-    def _ended(self, reconnecting: bool, undelivered: tuple[str | bytes, ...], event: str = "close") -> None:
-        self._saw("close" if reconnecting else "gave_up" if event == "gave_up" else "close for good")
-        if not reconnecting:
-            self.undelivered = undelivered
+    def _closed(self, event: Closed) -> None:
+        last = not event.reconnecting and self.client is not None and self.client.state is ClientState.CLOSING
+        self._saw("close" if event.reconnecting else "close for good" if last else "close of the last")
+        if last:
+            self.undelivered = event.undelivered
+
+    def _gave_up(self, event: GaveUp) -> None:
+        self._saw("gave_up")
+        self.undelivered = event.undelivered
 
     def _message(self, message: str | bytes) -> None:
         self._saw("message")

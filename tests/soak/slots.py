@@ -43,6 +43,7 @@ class SoakClient:
         self._stopping = threading.Event()
         self._settling = threading.Event()
         self.ended = threading.Event()
+        self._reported = False  # a last event told of messages that were never sent
         number = self._rng.random()
         self.client = Client(
             self._url,
@@ -93,22 +94,24 @@ class SoakClient:
             self._oracle.ended("down", self.key, self._attempt, clean=clean)
         self._first = self._attempt + 1
         if not event.reconnecting:
-            self._over(event.undelivered)
-            if not reason.by_us and reason.code not in ALLOWED_ENDS:
-                self._oracle.violated(f"{self.key} stopped because of {reason}")
+            self._report(event.undelivered)
+            if self.client.state is ClientState.CLOSING:  # else gave_up follows
+                self.ended.set()
         elif reason.code in (1002, 1003, 1007, 1008, 1009, 1010):
             self._oracle.violated(f"{self.key}: {reason}")
 
     def _gave_up(self, event: GaveUp) -> None:
-        self._oracle.violated(f"{self.key} gave up because of {event.reason}")
-        self._over(event.undelivered)
+        if event.reason.code not in ALLOWED_ENDS:
+            self._oracle.violated(f"{self.key} gave up because of {event.reason}")
+        self._report(event.undelivered)
+        self.ended.set()
 
-    def _over(self, undelivered: tuple[Message, ...]) -> None:
+    def _report(self, undelivered: tuple[Message, ...]) -> None:
         for message in undelivered:
             self._oracle.reported(message)
-        if self.ended.is_set():
+        if undelivered and self._reported:
             self._oracle.violated(f"{self.key} had two last events")
-        self.ended.set()
+        self._reported = self._reported or bool(undelivered)
 
     def _error(self, event: Error) -> None:
         self._oracle.violated(f"{self.key}: error event {event.exception!r}")
