@@ -9,8 +9,21 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Mapping
 
-__all__ = ["CONTROL", "FOREVER", "TOKEN", "check_count", "check_seconds", "check_timeout", "check_token", "check_value"]
+__all__ = [
+    "CONTROL",
+    "FOREVER",
+    "TOKEN",
+    "check_count",
+    "check_flag",
+    "check_pairs",
+    "check_seconds",
+    "check_strings",
+    "check_timeout",
+    "check_token",
+    "check_value",
+]
 
 FOREVER = 1e10  # seconds: some 300 years
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2; for fullmatch
@@ -20,7 +33,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # what no header field may ho
 def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
     """``value`` as seconds, or a ValueError that names the parameter: finite and above zero (or zero, if told)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} is a number of seconds, not {value!r}")
+        raise TypeError(f"{name} is a number of seconds, not {_short(value)}")
     try:
         seconds = float(value)
     except OverflowError:  # a whole number of more than 308 digits
@@ -47,10 +60,41 @@ def check_timeout(name: str, value: float | None) -> float | None:
 def check_count(name: str, value: int) -> int:
     """``value`` as a count, or an error that names the parameter: a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is a whole number, not {value!r}")
+        raise TypeError(f"{name} is a whole number, not {_short(value)}")
     if value < 1:
-        raise ValueError(f"{name} is at least 1, not {value!r}")
+        raise ValueError(f"{name} is at least 1, not {_short(value)}")
     return value
+
+
+def check_flag(name: str, value: bool) -> bool:
+    """``value`` if it is True or False, else a TypeError that names the parameter: a string is neither."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is True or False, not {_short(value)}")
+    return value
+
+
+def check_strings(name: str, value: Iterable[str]) -> list[str]:
+    """The items of ``value``, or a TypeError that names the parameter: one string is not a list of them."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} is a list of strings, not {_short(value)}")
+    return list(value)
+
+
+def check_pairs(name: str, value: Mapping[str, str] | Iterable[tuple[str, str]] | None) -> list[tuple[str, str]]:
+    """The pairs of a mapping or a list of them, none for None; else a TypeError that names the parameter.
+
+    What came is not shown: it may be a secret.
+    """
+    form = f"{name} is a mapping, or a list of (name, value) pairs"
+    if isinstance(value, (str, bytes)) or not isinstance(value, (Iterable, type(None))):
+        raise TypeError(f"{form}, not {type(value).__name__}")
+    pairs: list[tuple[str, str]] = []
+    for item in value.items() if isinstance(value, Mapping) else value or ():
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            size = f" of {len(item)}" if isinstance(item, (tuple, list)) else ""
+            raise TypeError(f"{form}; one of them is a {type(item).__name__}{size}")
+        pairs.append((item[0], item[1]))
+    return pairs
 
 
 def check_value(what: str, value: str) -> str:

@@ -56,7 +56,7 @@ class SystemClock:
 
     def timer(self, delay: float, function: Callable[[], None]) -> TimerHandle:
         """Arm a timer of ``delay`` seconds.  RuntimeError when the system has no thread left to give."""
-        timer = threading.Timer(delay, function)
+        timer = threading.Timer(min(delay, threading.TIMEOUT_MAX), function)  # what a thread can wait: 49 days or more
         timer.daemon = True
         timer.name = f"sync_ws-timer-{timer.name}"
         timer.start()

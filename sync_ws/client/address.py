@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Iterable, Mapping
 from urllib.parse import unquote, urlsplit
 
-from ..checks import check_token, check_value
+from ..checks import check_pairs, check_token, check_value
 
 __all__ = ["Target", "check_headers", "environment_proxy", "parse_proxy", "parse_url"]
 
@@ -100,7 +100,7 @@ def environment_proxy(target: Target) -> Target | None:
 
 def check_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]] | None) -> list[tuple[str, str]]:
     """Header fields as a list of pairs; ValueError for what does not belong in one, or is the library's to set."""
-    pairs = list(headers.items() if isinstance(headers, Mapping) else headers or ())
+    pairs = check_pairs("headers", headers)
     for name, value in pairs:
         check_token("a header's name", name)
         check_value(f"the header {name}", value)

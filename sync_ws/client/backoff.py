@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from ..checks import check_count, check_seconds
+from ..checks import check_count, check_flag, check_seconds
 
 __all__ = ["Backoff"]
 
@@ -42,8 +42,11 @@ class Backoff:
         check_seconds("Backoff.stable", self.stable, zero=True)
         if self.first > self.maximum:
             raise ValueError(f"Backoff.first ({self.first}) is at most Backoff.maximum ({self.maximum})")
+        if isinstance(self.factor, bool) or not isinstance(self.factor, (int, float)):
+            raise TypeError(f"Backoff.factor is a number, not {self.factor!r}")
         if not self.factor >= 1:
             raise ValueError(f"Backoff.factor is at least 1, not {self.factor!r}")
+        check_flag("Backoff.jitter", self.jitter)
         if self.attempts is not None:
             check_count("Backoff.attempts", self.attempts)
 
@@ -57,7 +60,9 @@ class Backoff:
         """What a ``reconnect=`` argument means: a policy, a fixed number of seconds, or None for never."""
         if value is None or isinstance(value, Backoff):
             return value
-        return cls.fixed(check_seconds("reconnect", value))
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"reconnect is a sync_ws.Backoff, a number of seconds or None, not {value!r}")
+        return cls.fixed(check_seconds("reconnect (None for never)", value))
 
     def cap(self, attempt: int) -> float:
         """The longest delay before ``attempt`` (1 is the first), in seconds."""

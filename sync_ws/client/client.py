@@ -148,7 +148,8 @@ class Client(Conversation):
         if not isinstance(reason, str) or isinstance(code, bool) or not isinstance(code, int):
             raise TypeError(f"a close code is a whole number and its reason a string, not {code!r} and {reason!r}")
         check_close(code, reason)
-        deadline = Deadline(self._options.limits.close_timeout if timeout is None else timeout)
+        timeout = self._options.limits.close_timeout if timeout is None else timeout
+        deadline = Deadline(min(timeout, threading.TIMEOUT_MAX))
         dial, channel, monitor = self._line.close()
         if self._thread.ident is None and self.state is not ClientState.CLOSED:  # it was never started, or
             self._line.over(CLOSED_BY_US)  # is about to find that it is over

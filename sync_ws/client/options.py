@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..channel.limits import Limits
-from ..checks import check_seconds, check_token, check_value
+from ..checks import check_flag, check_seconds, check_strings, check_token, check_value
 from ..endings import Reason
 from ..timing import Clock
 from .address import Target, check_headers, environment_proxy, parse_proxy, parse_url
@@ -51,11 +51,10 @@ class ClientOptions:
     clock: Clock
 
     def __post_init__(self) -> None:
-        if self.offline not in ("queue", "raise"):
+        if not isinstance(self.offline, str) or self.offline not in ("queue", "raise"):
             raise ValueError(f'offline is "queue" or "raise", not {self.offline!r}')
-        if isinstance(self.subprotocols, str):
-            raise TypeError("subprotocols is a list of strings, not a string")
-        object.__setattr__(self, "subprotocols", [check_token("a subprotocol", item) for item in self.subprotocols])
+        subprotocols = check_strings("subprotocols", self.subprotocols)
+        object.__setattr__(self, "subprotocols", [check_token("a subprotocol", item) for item in subprotocols])
         if not callable(self.url):
             parse_url(self.url)
         if not callable(self.headers):
@@ -67,6 +66,13 @@ class ClientOptions:
             parse_proxy(self.proxy)
         check_seconds("open_timeout", self.open_timeout)
         _check_context(self.ssl_context)
+        check_flag("compression", self.compression)
+        if not isinstance(self.heartbeat, (Heartbeat, type(None))):
+            raise TypeError(f"heartbeat is a sync_ws.Heartbeat or None, not {self.heartbeat!r}")
+        if not callable(self.should_reconnect):
+            raise TypeError(f"should_reconnect is a function of a Reason, not {self.should_reconnect!r}")
+        if not callable(getattr(self.clock, "monotonic", None)) or not callable(getattr(self.clock, "timer", None)):
+            raise TypeError(f"clock has the methods monotonic() and timer(delay, function), not {self.clock!r}")
 
     @property
     def shown_url(self) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
+import ssl
+import time
 import unittest
 from typing import Any
 
-from sync_ws import Client
+from sync_ws import Backoff, Client, ClientState, Heartbeat
 from sync_ws.testing import serving
 from tests.support.client_case import SOON, ReconnectTestCase, echo
 from tests.support.recorder import Recorder
@@ -40,6 +43,141 @@ class OptionTest(unittest.TestCase):
         for url in ("http://a.test/", "nonsense", ""):
             with self.subTest(url), self.assertRaises(ValueError):
                 Client(url)
+
+
+class EveryOptionTest(unittest.TestCase):
+    """Each option with what does not belong in it: refused where it is given, naming the option and what came."""
+
+    def refused(self, error: type[Exception] | tuple[type[Exception], ...], *parts: str, **options: Any) -> None:
+        with self.subTest(options), self.assertRaises(error) as caught:
+            Client("ws://a.test/", **options)
+        for part in parts:
+            with self.subTest(options):
+                self.assertIn(part, str(caught.exception))
+
+    def test_times(self) -> None:
+        bad: Any
+        for name in ("open_timeout", "send_timeout", "close_timeout"):
+            for bad in (0, -1, math.nan, math.inf, -math.inf, 10**400, -(10**400)):
+                self.refused(ValueError, name, **{name: bad})
+            for bad in ("5", b"5", None, True, [5], 1j):
+                self.refused(TypeError, name, repr(bad), **{name: bad})
+
+    def test_counts(self) -> None:
+        bad: Any
+        for name in ("max_message", "max_fragments"):
+            for bad in (0, -1, -(10**30)):
+                self.refused(ValueError, name, repr(bad), **{name: bad})
+            for bad in (1.0, math.inf, math.nan, "5", None, True, b"\x01"):
+                self.refused(TypeError, name, repr(bad), **{name: bad})
+
+    def test_reconnect(self) -> None:
+        bad: Any
+        for bad in (0, -1, math.nan, math.inf, 10**400):
+            self.refused(ValueError, "reconnect", reconnect=bad)
+        for bad in ("x", b"5", True, False, [1], Backoff, object):
+            self.refused(TypeError, "reconnect", "Backoff", repr(bad), reconnect=bad)
+
+    def test_functions_flags_and_objects(self) -> None:
+        bad: Any
+        for bad in (None, True, 1000, "1000", [1008]):
+            self.refused(TypeError, "should_reconnect", repr(bad), should_reconnect=bad)
+        for bad in (None, 1, "yes", "", object):
+            self.refused(TypeError, "compression", repr(bad), compression=bad)
+        for bad in (None, time, time.monotonic, 5, "clock"):
+            self.refused(TypeError, "clock", repr(bad), clock=bad)
+        for bad in (True, "cert.pem", ssl.SSLContext):
+            self.refused(TypeError, "ssl_context", ssl_context=bad)
+
+    def test_what_goes_into_the_request(self) -> None:
+        bad: Any
+        for bad in ("A: b", b"A: b", ["A: b"], [b"A: b"], [("A", "b", "c")], [("A",)], 5, [5], True, [("A", b"b")]):
+            self.refused((TypeError, ValueError), "header", headers=bad)
+        for bad in ("chat", b"chat", 5, True, [5], [b"chat"], ["a b"], [""], None):
+            self.refused((TypeError, ValueError), "subprotocol", subprotocols=bad)
+        for name in ("origin", "cookie"):
+            for bad in (b"a", 5, True, ["a"]):
+                self.refused(TypeError, name, type(bad).__name__, **{name: bad})
+        for bad in (b"http://a:1", 5, True, ["http://a:1"]):
+            self.refused(TypeError, "proxy", type(bad).__name__, proxy=bad)
+
+    def test_what_becomes_of_messages_while_offline(self) -> None:
+        bad: Any
+        for bad in ("x", "", "QUEUE"):
+            self.refused(ValueError, "offline", repr(bad), offline=bad)
+        for bad in (5, True, b"queue", ["queue"]):
+            self.refused((TypeError, ValueError), "offline", repr(bad), offline=bad)
+
+    def test_heartbeat(self) -> None:
+        bad: Any
+        for bad in ("30", True, b"30", Heartbeat, [30, 3]):
+            self.refused(TypeError, "heartbeat", repr(bad), heartbeat=bad)
+
+    def test_the_fields_of_heartbeat_and_backoff(self) -> None:
+        no_times = (0, -1, math.nan, math.inf, 10**400)
+        wrong: tuple[tuple[Any, str, Any, type[Exception]], ...] = (
+            *((Heartbeat, name, bad, ValueError) for name in ("interval", "timeout") for bad in no_times),
+            *((Heartbeat, name, bad, TypeError) for name in ("interval", "timeout") for bad in ("5", None, True)),
+            (Heartbeat, "kind", "pong", ValueError), (Heartbeat, "kind", None, ValueError),
+            *((Backoff, name, bad, ValueError) for name in ("first", "maximum") for bad in no_times),
+            *((Backoff, name, bad, TypeError) for name in ("first", "maximum", "stable") for bad in ("5", None, True)),
+            *((Backoff, "stable", bad, ValueError) for bad in no_times[1:]), (Backoff, "first", 61, ValueError),
+            (Backoff, "factor", 0.5, ValueError), (Backoff, "factor", math.nan, ValueError),
+            *((Backoff, "factor", bad, TypeError) for bad in ("2", None, True)),
+            *((Backoff, "jitter", bad, TypeError) for bad in ("no", None, 1, 0.5)),
+            *((Backoff, "attempts", bad, ValueError) for bad in (0, -1)),
+            *((Backoff, "attempts", bad, TypeError) for bad in (1.5, "3", True, math.inf)),
+        )  # fmt: skip
+        for made, field, bad, error in wrong:
+            with self.subTest(made.__name__, field=field, value=bad), self.assertRaisesRegex(error, field):
+                made(**{field: bad})
+
+    def test_what_is_accepted_works_however_large_it_is(self) -> None:
+        for value in (1e300, 10**30, 30 * 24 * 3600):
+            with self.subTest(value), serving(echo) as server:
+                client = Client(
+                    server.url, open_timeout=value, send_timeout=value, close_timeout=value, max_message=10**30,
+                    max_fragments=10**30, heartbeat=Heartbeat(value, value),
+                    reconnect=Backoff(value, value, factor=value, stable=value),
+                )  # fmt: skip
+                with client.open(value):
+                    client.send("x")
+                    self.assertEqual(client.recv(value), "x")
+                    client.close(timeout=value)
+
+
+class TimeoutTest(ReconnectTestCase):
+    """What one call may wait: no number is a trap."""
+
+    def test_what_is_no_time_is_refused_and_nothing_has_happened(self) -> None:
+        wrong: list[tuple[type[Exception], Any]] = [(TypeError, bad) for bad in ("5", True, [1])]
+        wrong.append((ValueError, math.nan))
+        with serving(echo) as server:
+            client = self.client(server.url)
+            for error, bad in wrong:
+                with self.subTest(bad), self.assertRaisesRegex(error, "timeout"):
+                    client.open(bad)
+                self.assertIs(client.state, ClientState.IDLE)
+            client.open(SOON)
+            for error, bad in wrong:
+                with self.subTest(bad), self.assertRaisesRegex(error, "timeout"):
+                    client.recv(bad)
+                with self.subTest(bad), self.assertRaisesRegex(error, "timeout"):
+                    client.close(timeout=bad)
+            client.send("x")
+            self.assertEqual(client.recv(SOON), "x")
+
+    def test_for_ever_and_what_has_passed(self) -> None:
+        with serving(echo) as server:
+            client = self.client(server.url).open(math.inf)
+            for timeout in (math.inf, 10**400, 1e300, 10**30):
+                client.send("x")
+                self.assertEqual(client.recv(timeout), "x")
+            for timeout in (-1, -math.inf, -(10**400), 0):
+                with self.assertRaises(TimeoutError):
+                    client.recv(timeout)
+            with self.within():
+                client.close(timeout=math.inf)
 
 
 class CallableTest(ReconnectTestCase):
