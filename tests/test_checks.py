@@ -25,9 +25,8 @@ class SecondsTest(unittest.TestCase):
         self.assertIsInstance(check_seconds("x", 3), float)
         self.assertEqual(check_seconds("x", 0, zero=True), 0.0)
         for bad in (0, -1, math.nan, math.inf, -math.inf, 10**400, 10**5000):
-            with self.subTest(str(bad)[:9] if isinstance(bad, float) else bad.bit_length()):
-                with self.assertRaisesRegex(ValueError, "my_timeout"):
-                    check_seconds("my_timeout", bad)
+            with self.assertRaisesRegex(ValueError, "my_timeout"):
+                check_seconds("my_timeout", bad)
         with self.assertRaises(ValueError):
             check_seconds("x", -0.1, zero=True)
 

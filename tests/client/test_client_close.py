@@ -57,12 +57,24 @@ class CloseTest(ClientTestCase):
         self.assertIn("4000", str(recorder.of("close")[0].reason))
 
     def test_a_code_that_must_not_be_sent_or_a_reason_too_long_is_an_error(self) -> None:
+        wrong: list[tuple[type[Exception], tuple[Any, ...]]] = [
+            (ValueError, bad) for bad in ((1005,), (1006,), (999,), (5000,), (1000, "x" * 124), (1000, "\ud800"))
+        ]
+        wrong += [(TypeError, bad) for bad in (("1000",), (None,), (True,), (1000.0,), (1000, b"bye"), (1000, None))]
         with serving(echo) as server:
-            wrong: tuple[tuple[Any, ...], ...] = ((1005,), (1006,), (999,), (5000,), (1000, "x" * 124))
-            for arguments in wrong:
-                client = self.client(server.url).open(SOON)
-                with self.assertRaises(ValueError):
-                    client.close(*arguments)
+            client = self.client(server.url)
+            recorder = Recorder(client)
+            for state in (ClientState.IDLE, ClientState.OPEN):
+                if state is ClientState.OPEN:
+                    client.open(SOON)
+                for error, arguments in wrong:
+                    with self.subTest(arguments), self.assertRaises(error):
+                        client.close(*arguments)
+                    self.assertIs(client.state, state)
+            client.send("nothing has changed")
+            self.assertEqual(client.recv(SOON), "nothing has changed")
+            client.close()
+            self.assert_over(client, recorder, ["open"])
 
     def test_dialling(self) -> None:
         with ScriptedServer(Wire.wait_for_end) as server:

@@ -127,6 +127,31 @@ client.close()
         self.assertEqual(json.loads(child), ["closed", True, True, "own"])
         self.assertEqual((status, parent, got), ("0", "open 0", ["own", "from the parent"]))
 
+    def test_a_client_that_was_made_before_a_fork_is_opened_in_the_child(self) -> None:
+        text = """
+client = sync_ws.Client(url)
+client.on('open', lambda event: None)
+say('ready')
+children = []
+for _ in range(2):
+    child = os.fork()
+    if child == 0:
+        with client:
+            client.send('own')
+            said = client.recv(5)
+        say(said + ' ' + client.state.value)
+        os._exit(0)
+    children.append(child)
+say(str([os.waitpid(child, 0)[1] for child in children]))
+with client:
+    client.send('the parent too')
+    say(client.recv(5))
+"""
+        with serving(echo) as server:
+            code, output = self.run_script(text, server.url)
+        self.assertEqual(code, 0, output)
+        self.assertEqual(output.splitlines(), ["own closed", "own closed", "[0, 0]", "the parent too"])
+
 
 if __name__ == "__main__":
     unittest.main()
