@@ -32,7 +32,7 @@ class EventBus:
         on_error: Callable[[str, tuple[Any, ...], Exception], None] | None = None,
     ) -> None:
         self._names = None if names is None else tuple(names)
-        self._on_error = on_error
+        self.on_error = on_error  # may be replaced
         # guards _handlers; held for list operations only, by any thread, never while a handler runs
         self._lock = threading.Lock()
         self._handlers: dict[str, tuple[tuple[Handler, bool], ...]] = {}
@@ -75,10 +75,10 @@ class EventBus:
             try:
                 handler(*args)
             except Exception as exc:
-                if self._on_error is None:
+                if self.on_error is None:
                     first = first or exc
                 else:
-                    self._on_error(event, args, exc)
+                    self.on_error(event, args, exc)
         if first is not None:
             raise first
         return len(entries)

@@ -21,12 +21,13 @@ from ..channel.limits import Limits
 from ..checks import FOREVER, check_count, check_seconds, check_timeout
 from ..endings import CloseCode, Reason
 from ..errors import ConcurrentReceive, ConnectionClosed, HandshakeError, HandshakeTimeout
-from ..events import H
+from ..events import EventBus, H
 from ..forking import ToldOfForks
 from ..messages import Data, Message
 from ..protocol.closing import check_close
 from ..timing import SYSTEM_CLOCK, Clock, Deadline
 from .backoff import Backoff
+from .events import EVENTS
 from .heartbeat import Heartbeat
 from .line import CLOSED_BY_US, Line, OpenedBefore
 from .options import ClientOptions, HeaderFields
@@ -93,8 +94,8 @@ class Client(Conversation):
         super().__init__()
         self._options = options
         self._line = Line(limits, offline)
-        self._thread = ClientThread(options, self._line)
-        self._bus = self._thread.bus
+        self._bus = EventBus(EVENTS)
+        self._thread = ClientThread(options, self._line, self._bus)
         _clients.add(self)
 
     # -- opening and closing --------------------------------------------------------------------------------------
@@ -314,6 +315,8 @@ class Client(Conversation):
     def _forget_in_child(self) -> None:
         """After fork: somebody else may have been in recv(); the rest is the line's to forget."""
         self._receive_lock = threading.Lock()
+        if self.state is ClientState.IDLE:  # Python takes a thread that was never started for one that has ended
+            self._thread = ClientThread(self._options, self._line, self._bus)
 
 
 _clients: ToldOfForks[Client] = ToldOfForks()

@@ -36,7 +36,7 @@ from ..protocol.deflate import Deflate
 from ..protocol.intercepts import HEART_BEAT
 from ..timing import Deadline
 from .dial import Established
-from .events import EVENTS, Closed, Error, GaveUp, HeartbeatAnswered, Opened, Reconnected, Reconnecting
+from .events import Closed, Error, GaveUp, HeartbeatAnswered, Opened, Reconnected, Reconnecting
 from .heartbeat import HeartbeatMonitor
 from .line import CLOSED_BY_US, Line
 from .options import ClientOptions, NotUsable
@@ -52,11 +52,12 @@ FUNCTION_ENDED_IT = "a function ended it"
 class ClientThread(threading.Thread):
     """See the module.  ``bus``: the application's functions; anybody may subscribe, this thread calls them."""
 
-    def __init__(self, options: ClientOptions, line: Line) -> None:
+    def __init__(self, options: ClientOptions, line: Line, bus: EventBus) -> None:
         super().__init__(name="sync_ws-client", daemon=True)
         self._options = options
         self._line = line
-        self.bus = EventBus(EVENTS, on_error=self._function_raised)
+        self.bus = bus
+        bus.on_error = self._function_raised
         self._voice = Voice(options.shown_url, options.clock)
         self._ended_by: Reason | None = None  # a function of the application raised SystemExit or its like
         self._housekeeper: Housekeeper | None = None  # from the first call of an application's function on

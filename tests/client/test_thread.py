@@ -16,6 +16,7 @@ from sync_ws.client.heartbeat import HeartbeatMonitor
 from sync_ws.client.line import Line
 from sync_ws.client.options import ClientOptions
 from sync_ws.client.thread import ClientThread
+from sync_ws.events import EventBus
 from sync_ws.testing import LedgerTestCase, ManualClock, free_port, wait_until
 from sync_ws.timing import SYSTEM_CLOCK, Deadline
 from tests.support.client_case import SOON, GuardedLine, obey
@@ -33,7 +34,7 @@ class ThreadTestCase(LedgerTestCase):
             "backoff": None, "should_reconnect": should_reconnect, "offline": "queue", "clock": SYSTEM_CLOCK,
         }  # fmt: skip
         self.line: Line = GuardedLine(Limits())
-        self.thread = ClientThread(ClientOptions(**{**defaults, **options}), self.line)
+        self.thread = ClientThread(ClientOptions(**{**defaults, **options}), self.line, EventBus(EVENTS))
         self.told: list[tuple[str, Any]] = []
         for name in EVENTS:
             if name != "message" or messages:
