@@ -8,6 +8,7 @@ attempts to reconnect, the server back, and the messages delivered that were sen
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import signal
 import subprocess
@@ -62,6 +63,8 @@ def reconnected(event: Reconnected) -> None:
 
 def gave_up(event: GaveUp) -> None:
     say("gave up", event.reason)
+    if event.undelivered:
+        say("undelivered", ", ".join(map(ascii, event.undelivered)))
 
 
 def heartbeat(event: HeartbeatAnswered) -> None:
@@ -94,27 +97,33 @@ def send(client: sync_ws.Client, text: str) -> None:
     say("send", text + state)
 
 
+def try_to_send(client: sync_ws.Client, text: str) -> None:
+    try:
+        send(client, text)
+    except sync_ws.SyncWsError as exc:
+        say("not sent", exc)
+
+
 def send_typed_lines(client: sync_ws.Client) -> None:
     for line in sys.stdin:
         if line.strip():
-            try:
-                send(client, line.rstrip("\n"))
-            except sync_ws.SyncWsError as exc:
-                say("not sent", exc)
+            try_to_send(client, line.rstrip("\n"))
 
 
 def talk(options: argparse.Namespace) -> int:
-    """Talk to the server at ``options.url`` until Ctrl-C."""
+    """Talk to the server at ``options.url`` until Ctrl-C, or until it is over; 0 if that was a clean end."""
     client = make_client(options.url, options.name, options.interval, options.timeout, options.reconnect)
     say("connecting", options.url)
     client.open(timeout=0)
-    send(client, options.message)
+    try_to_send(client, options.message)
     threading.Thread(target=send_typed_lines, args=(client,), daemon=True).start()
     try:
-        client.run_forever()
+        reason = client.run_forever()
     except KeyboardInterrupt:
+        say("end", client.reason)
         return 0
-    return 1  # it gave up, and has said why
+    say("end", reason)
+    return 0 if reason.code == sync_ws.CloseCode.NORMAL else 1
 
 
 class OwnServer:
@@ -195,6 +204,7 @@ def main() -> int:
     parser.add_argument("--reconnect", type=float, default=10, help="seconds before the next attempt (10)")
     parser.add_argument("--message", default="hello", metavar="TEXT", help="what to send first (hello)")
     options = parser.parse_args()
+    logging.getLogger("sync_ws.client").setLevel(logging.ERROR)  # what it would warn of is printed here
     signal.signal(signal.SIGTERM, interrupt)
     try:
         return talk(options) if options.url else tell_story(options.name)

@@ -6,12 +6,13 @@ Threading: the client's functions print from its own thread; the main thread rea
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
 import threading
 from types import FrameType
 
-from . import Client, Connection, HandshakeError, Heartbeat, Reason, Server, SyncWsError
+from . import Client, CloseCode, Connection, HandshakeError, Heartbeat, Reason, Server, SyncWsError
 from .client.events import Closed, GaveUp, Opened, Reconnecting
 
 __all__ = ["main"]
@@ -21,6 +22,11 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _plain(text: str) -> str:
+    """What the other side said, on one line whatever it is."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 def _serve(options: argparse.Namespace) -> int:
     """Send every message back, until Ctrl-C."""
 
@@ -28,7 +34,7 @@ def _serve(options: argparse.Namespace) -> int:
         _say(f"+ {conn.name or ''} {conn.request.peer[0]}:{conn.request.peer[1]}")
 
     def closed(conn: Connection, reason: Reason) -> None:
-        _say(f"- {conn.name or ''} {ascii(reason.text)[1:-1]}")
+        _say(f"- {conn.name or ''} {_plain(reason.text)}")
 
     server = Server(options.host, options.port, path=options.path, pages=options.pages)
     server.on("open", opened)
@@ -44,7 +50,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _connect(options: argparse.Namespace) -> int:
-    """Send the lines of standard input, print what comes, until its end or Ctrl-C."""
+    """Send the lines of standard input, print what comes, until its end or Ctrl-C.  0 if that was a clean end."""
+    logging.getLogger("sync_ws.client").setLevel(logging.ERROR)  # what it would warn of is said here
     client = Client(
         options.url,
         headers=[tuple(header.split(": ", 1)) for header in options.header],
@@ -56,22 +63,20 @@ def _connect(options: argparse.Namespace) -> int:
         print(message if isinstance(message, str) else f"({len(message)} bytes) {message[:64].hex(' ')}", flush=True)
 
     def opened(event: Opened) -> None:
-        _say("connected")
-
-    def closed(event: Closed) -> None:
-        _say(f"closed: {event.reason}")
+        _say("connected" + (f", subprotocol {event.subprotocol}" if event.subprotocol else ""))
 
     def reconnecting(event: Reconnecting) -> None:
-        _say(f"next attempt in {event.delay:.1f} s: {event.reason}")
+        _say(f"next attempt in {event.delay:.1f} s: {_plain(event.reason.text)}")
 
-    def gave_up(event: GaveUp) -> None:
-        _say(f"gave up: {event.reason}")
+    def ended(event: Closed | GaveUp) -> None:
+        for message in event.undelivered:
+            _say(f"not sent: {message!a}")
 
     client.on("message", show)
     client.on("open", opened)
-    client.on("close", closed)
     client.on("reconnecting", reconnecting)
-    client.on("gave_up", gave_up)
+    client.on("close", ended)
+    client.on("gave_up", ended)
 
     def type_in() -> None:
         for line in sys.stdin:
@@ -84,11 +89,16 @@ def _connect(options: argparse.Namespace) -> int:
 
     try:
         client.open()
+        threading.Thread(target=type_in, daemon=True).start()
+        client.run_forever()
     except HandshakeError:
-        return 1  # gave_up has said why
-    threading.Thread(target=type_in, daemon=True).start()
-    client.run_forever()
-    return 0
+        pass  # the reason says the same
+    finally:
+        reason = client.reason or Reason("never opened")
+        # 1000 by either side; or by us, and there was no connection
+        clean = reason.code == CloseCode.NORMAL or (reason.by_us and reason.code is None)
+        _say(f"{'closed' if clean else 'gave up'}: {_plain(reason.text)}")
+    return 0 if clean else 1
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -13,10 +13,12 @@ import time
 import unittest
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import sync_ws
 from sync_ws.testing import LedgerTestCase, make_certificates
+from tests.support.scripted import ScriptedServer, Wire, refusing
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "demo"
@@ -109,7 +111,16 @@ class DemoTest(ProgramTest):
         self.assertLess(time.monotonic() - began, 4.0)
         client.wait_for("1001")
         client.wait_for("attempt 1 in 10 s")
-        self.assertEqual(client.end(signal.SIGINT), 0)
+        client.process.send_signal(signal.SIGINT)
+        client.wait_for("end           closed by us")
+        self.assertEqual(client.end(), 0)
+
+    def test_the_client_says_how_it_ended(self) -> None:
+        with ScriptedServer(refusing("404 X")) as scripted:
+            client = self.start(DEMO / "client.py", scripted.url())
+            client.wait_for("gave up       the server answered 404")
+            client.wait_for("end           the server answered 404")
+            self.assertEqual(client.end(), 1)
 
     def test_the_server_answers_what_it_does_not_understand(self) -> None:
         server, page, url = self.serve("--path", "/chat")
@@ -176,3 +187,51 @@ class CommandLineTest(ProgramTest):
         client = self.start("-m", "sync_ws", "connect", "ws://127.0.0.1:1/")
         client.wait_for("gave up: no connection to 127.0.0.1:1: Connection refused")
         self.assertEqual(client.end(), 1)
+
+    def connect(self, script: Callable[[Wire], object], *options: str, stdin: bool = False) -> Program:
+        server = ScriptedServer(script)
+        self.addCleanup(server.close)
+        return self.start("-m", "sync_ws", "connect", server.url(), *options, stdin=stdin)
+
+    def test_connect_says_how_it_ended_and_only_a_clean_end_is_0(self) -> None:
+        def closing(code: int) -> Callable[[Wire], object]:
+            def script(wire: Wire) -> None:
+                wire.switch()
+                wire.send_frame(8, code.to_bytes(2, "big") + b"says the server")
+                wire.wait_for_end()
+
+            return script
+
+        for script, said, exit_code in (
+            (closing(1000), "closed: closed by the peer: 1000 says the server", 0),
+            (closing(1008), "gave up: closed by the peer: 1008 says the server", 1),
+            (closing(1001), "gave up: closed by the peer: 1001 says the server", 1),
+            (Wire.switch, "gave up: the connection was lost", 1),
+            (refusing("404 X"), "gave up: the server answered 404", 1),
+        ):
+            with self.subTest(said):
+                client = self.connect(script, "--stay")
+                client.wait_for(said)
+                self.assertEqual(client.end(), exit_code)
+                self.assertEqual(sum("says the server" in line for line in client.lines), "says" in said)
+
+    def test_connect_ends_with_its_input_and_says_what_was_not_sent(self) -> None:
+        def script(wire: Wire) -> None:
+            wire.switch()
+            wire.send_frame(1, wire.read_frame()[1])
+            wire.read_close()
+            wire.send_frame(8, b"\x03\xe8")
+            wire.wait_for_end()
+
+        client = self.connect(script, stdin=True)
+        client.type("hello")
+        client.wait_for("hello")
+        assert client.process.stdin is not None
+        client.process.stdin.close()
+        client.wait_for("closed: closed by us: 1000")
+        self.assertEqual(client.end(), 0)
+        client = self.connect(refusing("503 X"), "--reconnect", "60", "--stay", stdin=True)
+        client.wait_for("next attempt in 60.0 s: the server answered 503")
+        client.process.send_signal(signal.SIGINT)
+        client.wait_for("closed: closed by us")
+        self.assertEqual(client.end(), 0)
