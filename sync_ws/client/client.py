@@ -36,7 +36,7 @@ from .thread import ClientThread
 
 __all__ = ["Client"]
 
-LAST_MOMENT = 2.0  # seconds that the thread may take to end, once it is over
+LAST_MOMENT = 1.0  # seconds at most for a thread's last instructions
 
 
 class Client(Conversation):
@@ -168,10 +168,9 @@ class Client(Conversation):
         """Wait for the client's thread to end, unless it would wait for us."""
         if self._thread is threading.current_thread() or self._line.held_here:
             return
-        # joined only when it is as good as over: an interrupt in the middle of Thread.join may hold up the next one
-        if self._thread.is_alive() and self._line.await_closed(deadline):
-            remaining = deadline.remaining()
-            self._thread.join(LAST_MOMENT if remaining is None else min(LAST_MOMENT, remaining))
+        # joined only when it is as good as gone: a join that an interrupt ends leaves a thread that passes for stopped
+        if self._thread.ident is not None and self._thread.gone.wait(deadline.remaining()):
+            self._thread.join(LAST_MOMENT)
 
     def __enter__(self) -> Client:
         return self.open() if self.state is ClientState.IDLE else self
@@ -317,6 +316,8 @@ class Client(Conversation):
         self._receive_lock = threading.Lock()
         if self.state is ClientState.IDLE:  # Python takes a thread that was never started for one that has ended
             self._thread = ClientThread(self._options, self._line, self._bus)
+        else:
+            self._thread.gone.set()
 
 
 _clients: ToldOfForks[Client] = ToldOfForks()

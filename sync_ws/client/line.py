@@ -6,16 +6,17 @@ is one small method here, decided under the lock; whatever takes time or talks t
 the application's functions) is done by those who call, outside.
 
 Threading: every method from any thread, unless it says that it is the client's thread's.  ``_lock`` is the innermost
-of all locks: it is taken under a channel's, and none is taken under it.  Under it there are assignments and queue
-operations: no wait, no I/O, no function of the application.  The fields without an underscore may be read without it,
-each being one attribute; all are written here and nowhere else.  Waiting is done outside, with ``_waiters``.
+of all locks: none is taken under it, and it is not waited for under a channel's either: a handler that interrupted its
+owner may wait for the channel.  Under it there are assignments and queue operations: no wait, no I/O, no function of
+the application.  The fields without an underscore may be read without it, each being one attribute; all are written
+here and nowhere else.  Waiting is done outside, with ``_waiters``.
 
 ``close`` may come from a signal handler or a finalizer that interrupts any of these methods in the same thread: the
 lock lets its owner in again, and every method is written to bear it.  A handler may also raise: then the lock is given
-back, and what was about to be set is set or is not.  What ``close`` sets is never set back: the state
-is worked out from ``_phase``, ``closing`` and ``_over``, so an interrupted method that goes on to set the phase undoes
-nothing.  And what ``close`` has to find (a dial, a channel) is assigned before ``closing`` is looked at for the last
-time: either ``close`` found it, or the caller is told not to use it.
+back, and what was about to be set is set or is not.  What ``close`` sets is never set back: the state is worked out
+from ``_phase``, ``closing`` and ``_over``, so an interrupted method that goes on to set the phase undoes nothing.  And
+what ``close`` has to find (a dial, a channel) is assigned before ``closing`` is looked at for the last time: either
+``close`` found it, or the caller is told not to use it.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Line:
         self._outbox = Outbox(limits.max_queued, limits.max_queued_bytes)
         self._last_reason: Reason | None = None  # of the attempt or the connection that ended last
         self._close_frames: tuple[Close | None, Close | None] = (None, None)  # sent, received; of the last connection
-        self._rtt: float | None = None  # seconds, of the last answered heartbeat
+        self._rtt: list[float] = []  # seconds, of the last answered heartbeat; set without the lock
         self._counters = dict.fromkeys(COUNTERS, 0)  # over the connections that have ended
         _lines.add(self)
 
@@ -190,14 +191,6 @@ class Line:
         with self._lock:
             self._outbox.drop_first()
 
-    def stop_sending(self) -> None:
-        """The present channel has ended: nobody is to send over it.  From any thread, and perhaps late."""
-        with self._lock:
-            channel = self.sending_channel
-            if channel is not None and channel.ended:  # else there is another one by now
-                self.sending_channel = None
-            self._waiters.wake()
-
     def ended(self, channel: Channel) -> None:
         """``channel`` has ended and nobody is to use it any more."""
         error = channel.closed_error()
@@ -223,9 +216,8 @@ class Line:
             return self._outbox.take_all()
 
     def note_rtt(self, rtt: float) -> None:
-        """A heartbeat was answered after ``rtt`` seconds.  From any thread."""
-        with self._lock:
-            self._rtt = rtt
+        """A heartbeat was answered after ``rtt`` seconds.  From any thread, with a channel's lock held."""
+        self._rtt[:] = [rtt]
 
     # -- talking --------------------------------------------------------------------------------------------------
 
@@ -352,7 +344,7 @@ class Line:
             channel, totals = self.reading_channel, dict(self._counters)
             now = {
                 "state": self.state.value,
-                "rtt": self._rtt,
+                "rtt": self._rtt[0] if self._rtt else None,
                 "reconnects": max(0, totals["opened"] - 1),
                 "queued_messages": len(self._outbox),
                 "queued_bytes": self._outbox.size,

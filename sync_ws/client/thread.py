@@ -18,6 +18,7 @@ call says so.
 
 from __future__ import annotations
 
+import _thread
 import logging
 import threading
 from dataclasses import replace
@@ -54,6 +55,7 @@ class ClientThread(threading.Thread):
 
     def __init__(self, options: ClientOptions, line: Line, bus: EventBus) -> None:
         super().__init__(name="sync_ws-client", daemon=True)
+        self.gone = Flag()  # it has ended, but for its last instructions
         self._options = options
         self._line = line
         self.bus = bus
@@ -73,8 +75,28 @@ class ClientThread(threading.Thread):
         """
         return self._greeting_channel if threading.current_thread() is self else None
 
+    def start(self) -> None:
+        """From another thread, for a signal's handler may raise in this one, and Thread.start does not bear that: the
+        new thread was seen to die before ``run``.  RuntimeError when the system has no thread to give.
+        """
+        started, errors = Flag(), list[RuntimeError]()
+
+        def start() -> None:
+            try:
+                super(ClientThread, self).start()
+            except RuntimeError as exc:
+                errors.append(exc)
+            finally:
+                started.set()
+
+        _thread.start_new_thread(start, ())
+        started.wait()
+        if errors:
+            raise errors[0]
+
     def run(self) -> None:
         if self._line.state is ClientState.CLOSED:  # close() came in the very moment of the start
+            self.gone.set()
             return
         reason: Reason = CLOSED_BY_US
         try:
@@ -86,6 +108,7 @@ class ClientThread(threading.Thread):
             self._line.over(reason)
             if self._housekeeper is not None:
                 self._housekeeper.stop(1.0)
+            self.gone.set()
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
@@ -217,7 +240,7 @@ class ClientThread(threading.Thread):
             self._line.inbox,
             client=True,
             limits=self._options.limits,
-            on_end=lambda reason: self._line.stop_sending(),
+            on_end=lambda reason: self._line.wake(),
             on_pong=lambda payload: self._answered(payload.decode("latin-1")),
             intercepts={HEART_BEAT: lambda channel, beat: self._answered(beat.text)},
             deflate=Deflate(established.deflate) if established.deflate else None,

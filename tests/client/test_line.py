@@ -77,7 +77,7 @@ class LineTestCase(LedgerTestCase):
 
     def ending(self, line: Line, used: Any) -> None:
         used.reason = LOST
-        line.stop_sending()
+        line.wake()
         line.ended(used)
 
     def in_thread(self, function: Callable[[], object]) -> list[object]:
@@ -173,19 +173,6 @@ class ConnectionTest(LineTestCase):
         self.ending(line, used)
         self.assertEqual(line.next_queued(channel()), "kept")
         self.assertEqual((line.take_undelivered(), line.take_undelivered()), (("kept",), ()))
-
-    def test_a_channel_that_tells_of_its_end_late_takes_nothing_from_the_next(self) -> None:
-        first, second = channel(), channel()
-        line = self.opened(first)
-        self.ending(line, first)
-        line.begin_waiting()
-        line.attempt()
-        self.opened(second, line)
-        line.stop_sending()
-        self.assertIs(line.sending_channel, second)
-        second.reason = LOST
-        line.stop_sending()
-        self.assertIsNone(line.sending_channel)
 
     def test_what_a_channel_counted_is_counted_once(self) -> None:
         first, second = channel(), channel()
@@ -406,7 +393,7 @@ class WaitingTest(LineTestCase):
 
         def end() -> None:
             used.reason = LOST
-            line.stop_sending()
+            line.wake()
 
         self.woken(lambda: line.await_end(used, NEVER), end)
         line.await_end(used, NEVER)  # it has ended: not at all
@@ -544,15 +531,11 @@ class InterruptedTest(LineTestCase):
             used.reason = None
             return self.opened(used)
 
-        def stop_sending(line: Line) -> None:
-            used.reason = LOST
-            line.stop_sending()
-
         methods: tuple[tuple[Callable[[], Line], Callable[[Line], object]], ...] = (
             (self.begun, Line.attempt), (waiting, Line.attempt), (self.begun, Line.begin_waiting),
             (self.begun, Line.dialled), (self.begun, lambda line: line.attempt_failed(LOST)),
             (queued, lambda line: line.next_queued(used)), (self.begun, lambda line: line.next_queued(used)),
-            (queued, Line.drop_first_queued), (queued, Line.take_undelivered), (open_line, stop_sending),
+            (queued, Line.drop_first_queued), (queued, Line.take_undelivered),
             (open_line, lambda line: line.ended(used)), (open_line, lambda line: line.note_rtt(1.0)),
             (open_line, Line.stats), (open_line, Line.close), (self.line, Line.close),
             (open_line, lambda line: line.finish(LOST)), (open_line, lambda line: line.over(LOST)),
@@ -571,7 +554,7 @@ class InterruptedTest(LineTestCase):
         line, held = self.begun(), list[bool]()
         for number in itertools.count(1):
             with Interrupt(line_module, number, lambda: held.append(line.held_here)) as interrupt:
-                line.note_rtt(1.0)
+                line.finish(LOST)
             if not interrupt.came:
                 break
         self.assertIn(True, held)  # inside
