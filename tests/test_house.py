@@ -15,7 +15,18 @@ import sync_ws
 
 ROOT = Path(sync_ws.__file__).parent
 # the rooms of the house, and the rooms that each may import from: never upwards, never in a circle
-GROUND = {"errors", "endings", "messages", "envelope", "events", "timing", "checks", "forking", "on_demand"}
+GROUND = {
+    "errors",
+    "endings",
+    "messages",
+    "envelope",
+    "events",
+    "timing",
+    "checks",
+    "forking",
+    "interrupts",
+    "on_demand",
+}
 MAY_IMPORT = {
     "ground": set(),
     "protocol": {"ground"},
