@@ -10,7 +10,7 @@ finds a long one in use by its own thread leaves a note and returns.
 
 It may raise.  ``with lock:`` is safe as long as the lock is an object of C: nothing of Python's runs between the taking
 and the block.  ``threading.Condition`` and ``threading.Event`` are classes of Python: an exception inside their own
-methods leaves their lock held for ever.  So waiting is done with ``Waiters`` and ``Flag``, which hold nothing meanwhile.
+methods leaves their lock held for ever.  So waiting is done with ``Waiters`` and ``Flag``, which hold nothing.
 
 Threading: everything from any thread, and from a signal's handler.
 """
