@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from ..endings import Close, CloseCode, Reason
 from ..errors import ConnectionClosed
 from ..forking import ToldOfForks
-from ..messages import Opcode
+from ..messages import Message, Opcode
 from ..net.transport import Transport
 from ..protocol.closing import Action, Closing, Happening, Phase, check_close
 from ..protocol.deflate import Deflate
@@ -63,13 +63,14 @@ class Channel:
         early: bytes = b"",
     ) -> None:
         self._transport = transport
+        self._inbox = inbox
         self._client = client
         self._limits = limits
         self._on_end = on_end
         self._on_pong = on_pong
         self._intercepts = intercepts or {}
         # guards _closing and closing_since; any thread, for taking a step of the table only
-        self._state_lock = threading.Lock()
+        self._state_lock = threading.RLock()
         self._closing = Closing()
         self.closing_since: float | None = None  # when our Close frame went out, monotonic
         self.writer = Writer(
@@ -103,7 +104,7 @@ class Channel:
         )
         # the two sides' own: a call less for every message
         self.send = self.writer.send
-        self.read = self.receiver.read
+        self.read_kept = self.receiver.read
         self.tend = self.receiver.tend
         _channels.add(self)
 
@@ -117,7 +118,7 @@ class Channel:
     @property
     def open(self) -> bool:
         """Whether messages may still be sent."""
-        return self._closing.reason is None and self.writer.open
+        return self._closing.phase is Phase.OPEN and self.writer.open
 
     @property
     def reason(self) -> Reason | None:
@@ -128,6 +129,12 @@ class Channel:
         """What to raise to somebody who wants to use a channel that is not open."""
         closing = self._closing
         return ConnectionClosed(closing.present(), closing.sent, closing.received)
+
+    def read(self, timeout: float | None = None) -> Message | Note:
+        """``Receiver.read``, where no signal's handler runs in the caller's thread: nothing is kept for another."""
+        item = self.read_kept(timeout)
+        self._inbox.kept = None
+        return item
 
     # -- what others ask ------------------------------------------------------------------------------------------
 
@@ -219,17 +226,19 @@ class Channel:
         """
         deadline = Deadline(self._limits.close_timeout if timeout is None else timeout)
         self.start_close(code, reason)
-        while not self.ended and not deadline.passed:
-            # a thread in read() holds the lock until the peer's Close frame arrives: wait for it, then look again
-            if self.receiver.lock.acquire(timeout=deadline.remaining() or 0.001):
-                try:
-                    self.receiver.discard_until_end(deadline)
-                finally:
-                    self.receiver.lock.release()
+        if self.receiver.interrupted or self.writer.interrupted:
+            return  # a signal's handler: it is the interrupted frame that has to send the frame, or to read the answer
+        self.receiver.discard_until_end(deadline)
         if not self.ended:
             self.abort()
         elif self._client and self._closing.received and self._closing.phase is not Phase.RELEASED:
             self.receiver.wait_for_end_of_stream(Deadline(min(LINGER, deadline.remaining() or 0.0)))
+
+    def end_overdue(self) -> None:
+        """Give it up if our Close frame has not been answered in time; for whoever looks after it."""
+        since = self.closing_since
+        if since is not None and not self.ended and time.monotonic() - since > self._limits.close_timeout:
+            self.abort()
 
     def abort(self, reason: Reason | None = None) -> None:
         """Give the connection up at once, without a closing handshake; wakes every thread blocked in it.
@@ -264,8 +273,8 @@ class Channel:
 
     def _forget_in_child(self) -> None:
         """After fork: this process has no part in the connection; close the copy of the descriptor, say nothing."""
-        self.receiver.lock = threading.Lock()
-        self._state_lock = threading.Lock()
+        self.receiver.forget_in_child()
+        self._state_lock = threading.RLock()
         self._closing.end(Reason("the connection belongs to the parent process", CloseCode.ABNORMAL))
         self.writer.forget_in_child()
 

@@ -87,9 +87,9 @@ class Client(Conversation):
             offline=offline,
             clock=clock,
         )
-        super().__init__()
         self._options = options
         self._line = Line(limits, offline)
+        super().__init__(self._line.inbox)
         self._thread = ClientThread(options, self._line)
         self._bus = self._thread.bus
         _clients.add(self)
@@ -218,17 +218,18 @@ class Client(Conversation):
             channel = self._line.reading_channel
             if channel is not None:
                 try:
-                    item = channel.read(timeout if deadline is None else deadline.remaining())
+                    item = channel.read_kept(timeout if deadline is None else deadline.remaining())
                 except ConnectionClosed:
                     item = None
-                if item is not None and not isinstance(item, Note):
-                    return item
+                if item is not None and item.__class__ is not Note:
+                    return item  # type: ignore[return-value]
             if deadline is None:
                 deadline = Deadline(timeout)
             if item is None:
                 item = self._line.take_left(channel, deadline, may_wait=not in_our_thread)
             if isinstance(item, Note):
                 self._line.put_aside(item)
+                self._inbox.kept = None
             elif item is not None:
                 return item
 
@@ -266,7 +267,7 @@ class Client(Conversation):
 
     def _forget_in_child(self) -> None:
         """After fork: somebody else may have been in recv(); the rest is the line's to forget."""
-        self._receive_lock = threading.Lock()
+        self._receiving = False
 
 
 _clients: ToldOfForks[Client] = ToldOfForks()

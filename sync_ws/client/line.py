@@ -257,10 +257,10 @@ class Line:
                 self._wait(remaining)
             if self.reading_channel is not None or not self.inbox:
                 return None
-            item = self.inbox.popleft()
-            if not isinstance(item, Note):
-                self._counters["messages_received"] += 1
-            return item
+            self.inbox.kept = self.inbox[0]
+            del self.inbox[0]
+            self._counters["messages_received"] += self.inbox.kept.__class__ is not Note
+            return self.inbox.kept
 
     def put_aside(self, note: Note) -> None:
         """A note that a thread in recv() met: the client's thread tells the application of it."""

@@ -241,6 +241,8 @@ class ClientThread(threading.Thread):
             if monitor is not None:
                 monitor.revive()
             if self.bus.has("message"):
+                if channel is not self._kept_channel:
+                    self._keep(channel)  # a close() that cannot wait for its end relies on it
                 lost = monitor is not None and monitor.lost
                 try:
                     item = channel.read(TICK if lost else None)
@@ -253,6 +255,7 @@ class ClientThread(threading.Thread):
                 before = channel.bytes_received
                 readable = channel.wait_readable(TICK)
                 channel.tend()  # also when nothing came: there may be room now for what had to wait
+                channel.end_overdue()
                 # somebody is in recv(), or enough messages wait to be taken
                 if readable and channel.bytes_received == before:
                     line.await_change(channel, TICK)

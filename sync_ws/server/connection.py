@@ -72,14 +72,13 @@ class Connection(Conversation, simple_websocket.Server):  # type: ignore[misc]
         on_heart_beat: Callable[[Connection, str], None] | None = None,
         on_end: Callable[[Connection, Reason], object] | None = None,
     ) -> None:
-        Conversation.__init__(self)  # and not simple_websocket.Server's, see the module
+        Conversation.__init__(self, Inbox())  # and not simple_websocket.Server's, see the module
         self.name = name
         self.request = request
         self.identity = identity
         self.subprotocols = list(subprotocols)
         self.subprotocol = agreed.subprotocol
         self._on_heart_beat = on_heart_beat
-        self._inbox = Inbox()
         self.channel = Channel(
             transport_for(sock),
             self._inbox,
@@ -158,13 +157,14 @@ class Connection(Conversation, simple_websocket.Server):  # type: ignore[misc]
     # -- what is received ------------------------------------------------------------------------------------------
 
     def _next_message(self, timeout: float | None) -> Message:
-        item = self.channel.read(timeout)
-        if not isinstance(item, Note):
-            return item
+        item = self.channel.read_kept(timeout)
+        if item.__class__ is not Note:
+            return item  # type: ignore[return-value]
         deadline = Deadline(timeout)
         while isinstance(item, Note):
             self._tell(item)
-            item = self.channel.read(deadline.remaining())
+            self._inbox.kept = None
+            item = self.channel.read_kept(deadline.remaining())
         return item
 
     def tell_notes(self) -> None:

@@ -103,7 +103,7 @@ class FaceTest(HandlerTestCase):
 
             def second() -> None:
                 try:
-                    wait_until(connection._receive_lock.locked)
+                    wait_until(lambda: connection._receiving)
                     connection.recv(5)
                 except ConcurrentReceive as exc:
                     caught.append(exc)
