@@ -12,14 +12,17 @@ application is called from here: what the owner is told, it only takes note of.
 
 from __future__ import annotations
 
+import itertools
+import logging
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 
 from ..endings import Close, CloseCode, Reason
-from ..errors import ConnectionClosed
+from ..errors import ConcurrentReceive, ConnectionClosed, QueueFull
 from ..forking import ToldOfForks
+from ..interrupts import Flag
 from ..messages import Message, Opcode
 from ..net.transport import Transport
 from ..protocol.closing import Action, Closing, Happening, Phase, check_close
@@ -28,6 +31,7 @@ from ..protocol.frame_reader import FrameReader
 from ..protocol.frames import Control, close_payload
 from ..protocol.intercepts import Intercept
 from ..timing import Deadline
+from .frame_log import FrameLog
 from .inbox import Inbox, Note
 from .limits import Limits
 from .receiver import Receiver
@@ -35,8 +39,20 @@ from .writer import Writer
 
 __all__ = ["Channel", "Intercepts"]
 
+PING_STEP = 0.05  # seconds between two looks for a Pong that another thread may read
+_ping_numbers = itertools.count(1)
 LINGER = 1.0  # seconds given to a peer to read our Close frame and end the stream
 Intercepts = Mapping[Intercept, Callable[["Channel", Control], Note | None]]
+
+
+class _Ping:
+    """One that the application waits for."""
+
+    __slots__ = ("answered", "answered_at", "sent_at")
+
+    def __init__(self) -> None:
+        self.answered = Flag()
+        self.sent_at = self.answered_at = time.monotonic()
 
 
 class Channel:
@@ -71,8 +87,11 @@ class Channel:
         self._intercepts = intercepts or {}
         # guards _closing and closing_since; any thread, for taking a step of the table only
         self._state_lock = threading.RLock()
+        self._pings: dict[bytes, _Ping] = {}  # by payload; each entry is its own thread's
         self._closing = Closing()
         self.closing_since: float | None = None  # when our Close frame went out, monotonic
+        role = "client" if client else "server"
+        frame_log = FrameLog.wanted(logging.getLogger(f"sync_ws.{role}"), f"{transport.fileno()}")
         self.writer = Writer(
             transport,
             masked=client,
@@ -80,6 +99,8 @@ class Channel:
             send_timeout=limits.send_timeout,
             max_queued=limits.max_queued,
             max_queued_bytes=limits.max_queued_bytes,
+            max_frame=limits.max_frame,
+            log=frame_log,
             closed_error=self.closed_error,
             on_broken=self._writing_failed,
         )
@@ -91,6 +112,7 @@ class Channel:
                 max_fragments=limits.max_fragments,
                 intercepts=tuple(self._intercepts),
                 deflate=deflate,
+                on_frame=frame_log.received if frame_log is not None else None,
             ),
             self.writer,
             inbox,
@@ -155,6 +177,34 @@ class Channel:
     def wait_readable(self, timeout: float) -> bool:
         return self._transport.wait_readable(timeout)
 
+    def ping(self, timeout: float) -> float:
+        """The round-trip time of a Ping (RFC 6455 section 5.5.2), in seconds.
+
+        TimeoutError when no Pong comes within ``timeout`` seconds, ConnectionClosed when the connection is not open or
+        ends meanwhile, QueueFull when the Ping cannot be queued, ConcurrentReceive in a signal's handler that
+        interrupted a read of its own thread.
+        """
+        if self.receiver.interrupted:
+            raise ConcurrentReceive("this thread was interrupted while it was receiving; nobody would read the Pong")
+        deadline, payload, ping = Deadline(timeout), b"ping %d" % next(_ping_numbers), _Ping()
+        self._pings[payload] = ping
+        try:
+            if not self.writer.post(Opcode.PING, payload):
+                raise QueueFull("more waits to be sent than may be queued") if self.open else self.closed_error()
+            while not ping.answered.is_set():
+                if self.ended:
+                    raise self.closed_error()
+                if deadline.passed:
+                    raise TimeoutError(f"no answer to a Ping within {timeout:g} s")
+                before = self.bytes_received
+                readable = self.wait_readable(min(PING_STEP, deadline.remaining() or 0.0))
+                self.tend()  # if nobody else is reading
+                if readable and self.bytes_received == before:  # somebody is, or the inbox is full
+                    ping.answered.wait(min(PING_STEP, deadline.remaining() or 0.0))
+            return ping.answered_at - ping.sent_at
+        finally:
+            del self._pings[payload]
+
     def fileno(self) -> int:
         return self._transport.fileno()
 
@@ -166,12 +216,19 @@ class Channel:
         if control.opcode == Opcode.PING:
             self.writer.post(Opcode.PONG, control.payload)
         elif control.opcode == Opcode.PONG:
-            return self._on_pong(control.payload) if self._on_pong is not None else None
+            return self._pong(control.payload)
         elif control.opcode == Opcode.CLOSE:
             self._happens(Happening.CLOSE_FRAME, control.close)
         else:
-            self._happens(Happening.FAILURE, control.close)
+            self._happens(Happening.FAILURE, control.close, about=control.text)
         return None
+
+    def _pong(self, payload: bytes) -> Note | None:
+        ping = self._pings.get(payload)
+        if ping is not None:
+            ping.answered_at = time.monotonic()
+            ping.answered.set()
+        return self._on_pong(payload) if self._on_pong is not None else None
 
     def _lost(self, error: OSError | None) -> None:
         self._happens(Happening.END_OF_STREAM, error=error)
@@ -183,12 +240,13 @@ class Channel:
         what: Happening,
         close: Close | None = None,
         *,
+        about: str = "",
         reason: Reason | None = None,
         error: OSError | None = None,
     ) -> Action:
         """Take the table's step and do what it says; nothing of that under the state lock."""
         with self._state_lock:
-            step = self._closing.happens(what, close, reason=reason, error=error)
+            step = self._closing.happens(what, close, about=about, reason=reason, error=error)
             if step.action and what is Happening.CLOSE:
                 self.closing_since = time.monotonic()
         action = step.action

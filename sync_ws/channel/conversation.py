@@ -15,7 +15,7 @@ from typing import Any
 
 from .. import envelope as messages
 from ..errors import ConcurrentReceive, ConnectionClosed
-from ..messages import Data, Message
+from ..messages import Data, Message, Pieces
 from .inbox import Inbox
 
 __all__ = ["Conversation"]
@@ -31,8 +31,12 @@ class Conversation(ABC):
         self._receiving = False
 
     @abstractmethod
-    def send(self, data: Data) -> None:
-        """Send one message: str as text, bytes as binary."""
+    def send(self, data: Data | Pieces) -> None:
+        """Send one message: str as text, bytes as binary, pieces of either in as many fragments."""
+
+    @abstractmethod
+    def ping(self, timeout: float = 10.0) -> float:
+        """The round-trip time of a Ping, in seconds."""
 
     @abstractmethod
     def _next_message(self, timeout: float | None) -> Message:

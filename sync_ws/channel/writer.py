@@ -20,12 +20,13 @@ from functools import partial
 
 from ..errors import ConnectionClosed, SendTimeout
 from ..interrupts import owned
-from ..messages import Data, Opcode, as_payload
+from ..messages import Data, Opcode, Pieces, as_payload, as_pieces
 from ..net.transport import Transport
 from ..protocol.deflate import Deflate
-from ..protocol.frames import encode_frame, encode_large_frame
+from ..protocol.frames import encode_fragments, encode_frame, encode_large_frame
 from ..timing import Deadline
 from .batch import Batch, Batches
+from .frame_log import FrameLog
 from .frame_queue import FrameQueue
 
 __all__ = ["Writer"]
@@ -39,7 +40,8 @@ class Writer:
     """Writes to one transport.
 
     ``send_timeout``: seconds a peer may not read before the connection is given up.  ``max_queued`` and
-    ``max_queued_bytes``: the bound on what ``post`` leaves waiting.  ``closed_error``: makes what ``send`` raises once
+    ``max_queued_bytes``: the bound on what ``post`` leaves waiting.  ``max_frame``: bytes of one frame; longer messages
+    go out in several.  ``closed_error``: makes what ``send`` raises once
     the connection is closing.  ``on_broken``: told, outside the lock, that writing failed and why.
     """
 
@@ -52,6 +54,8 @@ class Writer:
         send_timeout: float,
         max_queued: int,
         max_queued_bytes: int,
+        max_frame: int | None = None,
+        log: FrameLog | None = None,
         closed_error: Callable[[], ConnectionClosed],
         on_broken: Callable[[str, BaseException | None], None],
     ) -> None:
@@ -61,6 +65,11 @@ class Writer:
         self._send_timeout = send_timeout
         self._max_queued = max_queued
         self._max_queued_bytes = max_queued_bytes
+        self._max_frame = max_frame
+        self._short = (
+            LARGE if max_frame is None else min(LARGE, max_frame + 1)
+        )  # bytes: below it, a message is one frame
+        self._log = log
         self._closed_error = closed_error
         self._on_broken = on_broken
         self.batches = Batches(self.write_batch)
@@ -78,24 +87,26 @@ class Writer:
 
     # -- for the application ----------------------------------------------------------------------------------
 
-    def send(self, data: Data) -> None:
-        """Send one message; back when it is in the kernel.
+    def send(self, data: Data | Pieces) -> None:
+        """Send one message, in one frame or in its pieces; back when it is in the kernel.
 
         SendTimeout when the peer does not take it in time, ConnectionClosed when the connection is not open,
         TypeError or ValueError for what is no message.
         """
-        opcode, payload = as_payload(data)
+        try:
+            opcode, payload = as_payload(data)  # type: ignore[arg-type]
+        except TypeError:
+            return self._send_pieces(data)  # type: ignore[arg-type]
         if self.batches.open and (batch := self.batches.mine()) is not None:
-            self._gather(batch, opcode, payload)
-            return
+            return self._gather(batch, opcode, payload)
         frame: bytes | None = None
-        if self._deflate is None and len(payload) < LARGE:
+        if self._deflate is None and len(payload) < self._short:
             frame = encode_frame(opcode, payload, self._masked)
         try:
             with self._lock:
                 if self._busy:
                     self._later += (partial(self._put_if_open, opcode, payload),)
-                    return
+                    return None
                 self._busy = True
                 try:
                     if not self._open:
@@ -103,6 +114,8 @@ class Writer:
                     # a compressor's state follows the order on the wire, so it works under the lock
                     ticket = self._queue.put(frame) if frame is not None else self._put(opcode, payload)
                     self.messages_sent += 1
+                    if self._log is not None:
+                        self._log.sent(opcode, payload)
                 finally:
                     self._busy = False
         except OSError as exc:
@@ -111,6 +124,17 @@ class Writer:
         finally:
             if self._later and not self._busy:
                 self._catch_up()
+        return self._wait_for(ticket) if ticket else None
+
+    def _send_pieces(self, data: Pieces) -> None:
+        """A message in as many fragments as there are pieces, all of which are taken before the first is written: an
+        iterator that is slow, or raises, holds nobody up.  No pieces are no message."""
+        opcode, pieces = as_pieces(data)
+        if not pieces:
+            return
+        ticket = self._exclusively(partial(self._put_if_open, opcode, pieces))
+        if ticket == REFUSED:
+            raise self._closed_error()
         if ticket:
             self._wait_for(ticket)
 
@@ -253,28 +277,36 @@ class Writer:
 
     # -- with _lock held ----------------------------------------------------------------------------------------
 
-    def _encode(self, opcode: int, payload: bytes) -> bytes:
+    def _encode(self, opcode: int, payload: bytes | list[bytes]) -> bytes:
+        """The frames of a message, or of a control frame.  Compressed, pieces become one: its boundaries are ours."""
+        rsv1 = False
         if self._deflate is not None and opcode < 8:
             if self._compressing:
                 raise ConnectionAbortedError("an interrupt came in the middle of compressing a message")
             self._compressing = True
+            payload = payload if isinstance(payload, bytes) else b"".join(payload)
             compressed = self._deflate.compress(payload)
             if compressed is not None:
-                return encode_frame(opcode, compressed, self._masked, rsv1=True)
-        return encode_frame(opcode, payload, self._masked)
+                payload, rsv1 = compressed, True
+        if isinstance(payload, bytes) and (opcode >= 8 or self._max_frame is None or len(payload) <= self._max_frame):
+            return encode_frame(opcode, payload, self._masked, rsv1)
+        pieces = [payload] if isinstance(payload, bytes) else payload
+        return encode_fragments(opcode, pieces, self._masked, rsv1, self._max_frame)
 
-    def _put(self, opcode: int, payload: bytes) -> int:
-        if self._deflate is None and len(payload) >= LARGE:
+    def _put(self, opcode: int, payload: bytes | list[bytes]) -> int:
+        if self._deflate is None and self._max_frame is None and isinstance(payload, bytes) and len(payload) >= LARGE:
             return self._queue.put_parts(*encode_large_frame(opcode, payload, self._masked))
         ticket = self._queue.put(self._encode(opcode, payload))
         self._compressing = False
         return ticket
 
-    def _put_if_open(self, opcode: int, payload: bytes) -> int:
+    def _put_if_open(self, opcode: int, payload: bytes | list[bytes]) -> int:
         if not self._open:
             return REFUSED
         ticket = self._put(opcode, payload)
         self.messages_sent += opcode < 8
+        if self._log is not None:
+            self._log.sent(opcode, payload if isinstance(payload, bytes) else b"".join(payload))
         return ticket
 
     def _put_all(self, items: list[tuple[int, bytes]]) -> int:
@@ -288,6 +320,9 @@ class Writer:
         ticket = self._queue.put(b"".join(frames))
         self._compressing = False
         self.messages_sent += len(items)
+        if self._log is not None:
+            for opcode, payload in items:
+                self._log.sent(opcode, payload)
         return ticket
 
     def _post(self, opcode: int, payload: bytes, frame: bytes | None) -> int:
@@ -296,7 +331,7 @@ class Writer:
         if len(self._queue) >= self._max_queued or self._queue.waiting >= self._max_queued_bytes:
             self._over_since = self._over_since or time.monotonic()
             return REFUSED
-        if frame is None or self._deflate is not None:
+        if frame is None or self._deflate is not None or len(payload) >= self._short or self._log is not None:
             return self._put_if_open(opcode, payload)
         self.messages_sent += opcode < 8
         return self._queue.put(frame)
@@ -305,6 +340,8 @@ class Writer:
         if not self._open:
             return REFUSED
         self._open = False
+        if self._log is not None:
+            self._log.sent(Opcode.CLOSE, payload)
         return self._queue.put(encode_frame(Opcode.CLOSE, payload, self._masked))
 
     def _flush(self) -> int:

@@ -20,10 +20,10 @@ from ..channel.inbox import Note
 from ..channel.limits import Limits
 from ..checks import check_count, check_seconds
 from ..endings import CloseCode, Reason
-from ..errors import ConcurrentReceive, ConnectionClosed, HandshakeError, HandshakeTimeout
+from ..errors import ConcurrentReceive, ConnectionClosed, HandshakeError, HandshakeTimeout, NotConnected
 from ..events import H
 from ..forking import ToldOfForks
-from ..messages import Data, Message
+from ..messages import Data, Message, Pieces
 from ..timing import SYSTEM_CLOCK, Clock, Deadline
 from .backoff import Backoff
 from .heartbeat import Heartbeat
@@ -174,7 +174,7 @@ class Client(Conversation):
 
     # -- talking --------------------------------------------------------------------------------------------------
 
-    def send(self, data: Data) -> None:
+    def send(self, data: Data | Pieces) -> None:
         """Send one message: str as text, bytes as binary.  Safe from any thread, in order for each.
 
         Back when it is in the kernel, or, while there is no connection, in the queue (``offline="queue"``), which goes
@@ -182,6 +182,10 @@ class Client(Conversation):
         ConnectionClosed when it is over for good; SendTimeout when the server does not read for ``send_timeout``
         seconds.
         """
+        if not isinstance(data, (str, bytes, bytearray, memoryview)):
+            data = list(data)  # type: ignore[assignment]  # an iterator can be asked once only, a message sent twice
+            if not data:
+                return None
         while True:
             channel = self._line.sending_channel
             if channel is not None:
@@ -193,7 +197,7 @@ class Client(Conversation):
             if self._send_offline(data, channel):
                 return None
 
-    def _send_offline(self, data: Data, tried_channel: Channel | None) -> bool:
+    def _send_offline(self, data: Data | Pieces, tried_channel: Channel | None) -> bool:
         """Queue it, or raise; False when there is a new connection to try instead of ``tried_channel``."""
         greeting_channel = self._thread.greeting_channel
         if greeting_channel is None:
@@ -201,6 +205,18 @@ class Client(Conversation):
         self._line.check_going_on()
         greeting_channel.send(data)
         return True
+
+    def ping(self, timeout: float = 10.0) -> float:
+        """The round-trip time of a Ping (RFC 6455 section 5.5.2), in seconds.
+
+        From any thread; reads if nobody else does.  NotConnected while there is no connection; TimeoutError when no
+        Pong comes within ``timeout`` seconds; ConnectionClosed when the connection ends meanwhile, or it is over.
+        """
+        channel = self._line.reading_channel
+        if channel is None:
+            self._line.check_going_on()
+            raise NotConnected(f"not connected now: {self._line.last_trouble}")
+        return channel.ping(timeout)
 
     def batch(self) -> AbstractContextManager[None]:
         """As ``Connection.batch``, over the present connection; without one, messages are queued as ever."""

@@ -30,7 +30,7 @@ from ..channel.limits import Limits
 from ..endings import Close, Reason
 from ..errors import ConnectionClosed, NotConnected
 from ..forking import ToldOfForks
-from ..messages import Data, Message
+from ..messages import Data, Message, Pieces
 from ..timing import Deadline
 from .dial import Dial
 from .heartbeat import HeartbeatMonitor
@@ -224,7 +224,7 @@ class Line:
 
     # -- talking --------------------------------------------------------------------------------------------------
 
-    def put_offline(self, data: Data, tried_channel: Channel | None) -> bool:
+    def put_offline(self, data: Data | Pieces, tried_channel: Channel | None) -> bool:
         """Queue a message, or raise; False when there is a new connection to try instead of ``tried_channel``."""
         entry = entry_of(data)
         with self._lock:

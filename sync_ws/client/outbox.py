@@ -12,7 +12,7 @@ from collections import deque
 from typing import NamedTuple
 
 from ..errors import QueueFull
-from ..messages import Data, Message, Opcode, as_payload
+from ..messages import Data, Message, Opcode, Pieces, as_whole
 
 __all__ = ["Entry", "Outbox", "entry_of"]
 
@@ -24,9 +24,9 @@ class Entry(NamedTuple):
     size: int
 
 
-def entry_of(data: Data) -> Entry:
+def entry_of(data: Data | Pieces) -> Entry:
     """A copy of a message, ready to be queued; TypeError or ValueError for what is none."""
-    opcode, payload = as_payload(data)
+    opcode, payload = as_whole(data)
     return Entry(payload.decode() if opcode == Opcode.TEXT else payload, len(payload))
 
 

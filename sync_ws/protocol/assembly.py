@@ -20,10 +20,11 @@ __all__ = ["Assembly", "Failure"]
 
 
 class Failure(Exception):
-    """The peer broke a rule; it ends the connection with this close code and reason."""
+    """The peer broke a rule; it ends the connection with this code and reason.  ``about``: see ``Control.text``."""
 
-    def __init__(self, code: int, reason: str) -> None:
+    def __init__(self, code: int, reason: str, about: str = "") -> None:
         self.close = Close(code, reason)
+        self.about = about
 
 
 class Assembly:
@@ -49,7 +50,7 @@ class Assembly:
         self._fragments += 1
         if self._fragments > self._max_fragments:
             limit = f"a message has at most {self._max_fragments} fragments here"
-            raise Failure(CloseCode.MESSAGE_TOO_BIG, limit)
+            raise Failure(CloseCode.MESSAGE_TOO_BIG, limit, "max_fragments")
         if self.compressed:
             payload = self._inflate(payload, final)
         self.gathered += len(payload)
@@ -69,7 +70,7 @@ class Assembly:
             return self._deflate.inflate(payload, final, self._max_message - self.gathered)
         except TooBig:
             text = f"a message has at most {self._max_message} bytes here, after inflation"
-            raise Failure(CloseCode.MESSAGE_TOO_BIG, text) from None
+            raise Failure(CloseCode.MESSAGE_TOO_BIG, text, "max_message") from None
         except zlib.error:
             raise Failure(CloseCode.INVALID_DATA, "a compressed message is not deflate data") from None
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from sys import getsizeof
 from typing import Any
 
@@ -30,7 +30,7 @@ from ..endings import Close, CloseCode
 from ..messages import Message, Opcode
 from .assembly import Assembly, Failure
 from .deflate import Deflate
-from .frames import FIN, LARGE_BLOCK, MASKED, RSV1, Control, keep_large_blocks
+from .frames import FIN, GOODBYE, LARGE_BLOCK, MASKED, RSV1, Control, keep_large_blocks
 from .intercepts import Intercept
 from .masking import apply_mask, mask_in_place
 
@@ -53,6 +53,7 @@ class FrameReader:
 
     ``expect_masked``: True on a server (RFC 6455 section 5.1).  ``max_message``: bytes of a whole message, after
     inflation.  ``max_fragments``: frames of one message.  ``intercepts``: messages that come out as controls.
+    ``on_frame(opcode, payload, fin)``: told each frame's payload in the clear, before it is inflated.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class FrameReader:
         max_fragments: int,
         intercepts: Sequence[Intercept] = (),
         deflate: Deflate | None = None,
+        on_frame: Callable[[int, bytes, bool], None] | None = None,
     ) -> None:
         self._mask_bit = MASKED if expect_masked else 0
         self._max_message = max_message
@@ -73,6 +75,7 @@ class FrameReader:
         self._more_marks = tuple(more_marks)
         self._binary_mark = self._mark.encode()
         self._more_binary_marks = tuple(mark.encode() for mark in more_marks)
+        self._on_frame = on_frame
         self._reserved = 0x30 if deflate else 0x70  # bits that no extension uses
         self.fresh: bytes | None = None  # what was just received, until ``take_fresh``
         self._fresh_at = 0  # how much of it belongs to the frame under way, and has been copied there
@@ -162,7 +165,7 @@ class FrameReader:
             if not self.finished and len(messages) < limit and self._budget > 0:
                 self._parse_frames(messages, controls, limit)
         except Failure as failure:
-            failed = Control(Opcode.FAIL, b"", failure.close, at=len(messages))
+            failed = Control(Opcode.FAIL, b"", failure.close, failure.about, at=len(messages))
             controls += (failed,)
             self.finished, self._unsafe = True, False
         return controls
@@ -171,7 +174,7 @@ class FrameReader:
         mask_bit, short_limit = self._mask_bit, self._short
         mark, more_marks, binary_mark = self._mark, self._more_marks, self._binary_mark
         head = 6 if mask_bit else 2
-        buffer, at, assembly = self._buffer, self._at, self._assembly
+        buffer, at, assembly, on_frame = self._buffer, self._at, self._assembly, self._on_frame
         last = len(buffer) - head  # where the last frame can begin whose header is short and complete
         while at <= last:
             first = buffer[at]
@@ -181,6 +184,8 @@ class FrameReader:
                 item: Any = buffer[at + head : end]
                 if mask_bit:
                     item = apply_mask(item, buffer[at + 2 : at + 6])
+                if on_frame is not None:
+                    on_frame(first & 0x0F, item, True)
                 marked: object
                 if first == _FIN_TEXT:
                     item = _decode(item)
@@ -234,7 +239,8 @@ class FrameReader:
             # deflate adds a little to what it cannot compress
             limit += (limit >> 5) + 64
         if assembly.gathered + length > limit and not first & 0x08:
-            raise Failure(CloseCode.MESSAGE_TOO_BIG, f"a message has at most {self._max_message} bytes here")
+            text = f"a message has at most {self._max_message} bytes here"
+            raise Failure(CloseCode.MESSAGE_TOO_BIG, text, "max_message")
         if self._mask_bit:
             begin += 4
             if size < begin:
@@ -282,6 +288,8 @@ class FrameReader:
             return
         self._unsafe = isinstance(partial, bytearray) and len(partial) >= _IN_PLACE
         payload = self._unmask(partial)
+        if self._on_frame is not None:
+            self._on_frame(first & 0x0F, bytes(payload), True)
         if first & 0x08:
             control, finished = self._control(first & 0x0F, bytes(payload), len(messages))
             self._partial, self._unsafe, self.finished = None, False, finished
@@ -295,6 +303,8 @@ class FrameReader:
     ) -> None:
         self._unsafe = True
         payload = bytes(self._unmask(partial))
+        if self._on_frame is not None:
+            self._on_frame(first & 0x0F, payload, bool(first & FIN))
         item = self._assembly.add(first & 0x0F, bool(first & RSV1), payload, bool(first & FIN))
         if item is None:
             self._partial, self._unsafe = None, False
@@ -326,14 +336,14 @@ class FrameReader:
         if not payload:
             return Control(opcode, payload, None, at=at), True
         if len(payload) == 1:
-            raise Failure(CloseCode.PROTOCOL_ERROR, "a Close frame's payload is empty or has a two-byte code")
+            raise Failure(CloseCode.PROTOCOL_ERROR, "a Close frame's payload is empty or has a two-byte code", GOODBYE)
         (code,) = _TWO_BYTES.unpack_from(payload)
         if not CloseCode.may_be_sent(code):
-            raise Failure(CloseCode.PROTOCOL_ERROR, f"close code {code} must not be sent")
+            raise Failure(CloseCode.PROTOCOL_ERROR, f"close code {code} must not be sent", GOODBYE)
         try:
             reason = payload[2:].decode()
         except UnicodeDecodeError:
-            raise Failure(CloseCode.INVALID_DATA, "the reason in a Close frame is not UTF-8") from None
+            raise Failure(CloseCode.INVALID_DATA, "the reason in a Close frame is not UTF-8", GOODBYE) from None
         return Control(opcode, payload, Close(code, reason), at=at), True
 
     def _intercepted(self, item: Message, at: int) -> Control | None:

@@ -24,7 +24,7 @@ from ..channel.inbox import Inbox, Note
 from ..channel.limits import Limits
 from ..endings import CloseCode, Reason
 from ..errors import ConnectionClosed
-from ..messages import Data, Message, Opcode
+from ..messages import Data, Message, Opcode, Pieces
 from ..net.transport import transport_for
 from ..protocol.deflate import Deflate
 from ..protocol.frames import Control
@@ -97,13 +97,22 @@ class Connection(Conversation, simple_websocket.Server):  # type: ignore[misc]
         """Whether messages may still be sent."""
         return self.channel.open
 
-    def send(self, data: Data) -> None:
-        """Send one message: str as text, bytes as binary; back when it is in the kernel.
+    def send(self, data: Data | Pieces) -> None:
+        """Send one message: str as text, bytes as binary, pieces of either in as many fragments; back when it is in the
+        kernel.
 
         Safe from any thread, in order for each.  ConnectionClosed when the connection is not open, SendTimeout when
         the client does not read for ``send_timeout`` seconds, TypeError for what is neither text nor bytes.
         """
         self.channel.send(data)
+
+    def ping(self, timeout: float = 10.0) -> float:
+        """The round-trip time of a Ping (RFC 6455 section 5.5.2), in seconds.
+
+        From any thread; reads if nobody else does.  TimeoutError when no Pong comes within ``timeout`` seconds;
+        ConnectionClosed when the connection is not open, or ends meanwhile.
+        """
+        return self.channel.ping(timeout)
 
     def batch(self) -> AbstractContextManager[None]:
         """``with conn.batch():`` gathers what this thread sends inside into one write.

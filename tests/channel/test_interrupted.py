@@ -19,7 +19,7 @@ from sync_ws.channel.conversation import Conversation
 from sync_ws.channel.inbox import Inbox, Note
 from sync_ws.channel.limits import Limits
 from sync_ws.errors import ConcurrentReceive, ConnectionClosed
-from sync_ws.messages import Data, Message, Opcode
+from sync_ws.messages import Data, Message, Opcode, Pieces
 from sync_ws.net import transport, waiting
 from sync_ws.protocol import assembly, frame_reader, frames
 from sync_ws.protocol.deflate import Deflate, Negotiation
@@ -50,8 +50,11 @@ class Face(Conversation):
         super().__init__(inbox)
         self.channel = channel
 
-    def send(self, data: Data) -> None:
+    def send(self, data: Data | Pieces) -> None:
         self.channel.send(data)
+
+    def ping(self, timeout: float = 10.0) -> float:
+        return self.channel.ping(timeout)
 
     def _next_message(self, timeout: float | None) -> Message:
         item = self.channel.read_kept(timeout)

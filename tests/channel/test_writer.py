@@ -91,7 +91,7 @@ class Sending(WriterTestCase):
 
     def test_what_is_no_message_is_refused_and_nothing_is_sent(self) -> None:
         writer = self.make()
-        wrong: list[Any] = [None, 1, ["x"], object()]
+        wrong: list[Any] = [None, 1, [1], {"a": "b"}, ["x", b"y"], object()]
         for data in wrong:
             with self.assertRaises(TypeError):
                 writer.send(data)

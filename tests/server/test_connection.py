@@ -150,7 +150,7 @@ class FaceTest(HandlerTestCase):
         def handler(connection: Connection) -> Any:
             for data in ("t", b"b", bytearray(b"ba"), memoryview(b"mv")):
                 connection.send(data)
-            wrong: list[Any] = [None, 1, ["x"], object()]
+            wrong: list[Any] = [None, 1, [1], {"a": "b"}, ["x", b"y"], object()]
             for bad in wrong:
                 try:
                     connection.send(bad)
