@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-__all__ = ["Data", "Message", "Opcode", "Pieces", "as_payload", "as_pieces", "as_whole"]
+__all__ = ["Data", "Message", "Opcode", "Pieces", "as_payload", "as_pieces", "as_whole", "listed"]
 
 Message = str | bytes  # as it is received
 Data = str | bytes | bytearray | memoryview  # as it may be sent
@@ -44,14 +44,22 @@ def as_whole(data: Data | Pieces) -> tuple[int, bytes]:
     return opcode, b"".join(pieces)
 
 
-def as_pieces(data: Pieces) -> tuple[int, list[bytes]]:
-    """The opcode and the fragments of a message that is given in pieces, all of them text or all of them bytes.
+def listed(data: Pieces) -> list[Data]:
+    """The pieces, which may then be sent more than once; TypeError for what are none.
 
-    TypeError for what is neither; a mapping is a message forgotten to be encoded.
+    A mapping, which could be taken for its keys, is a message that somebody forgot to encode.
     """
     if isinstance(data, Mapping) or not isinstance(data, Iterable):
         raise TypeError(f"a message is str for text, bytes for binary, or pieces of either, not {type(data).__name__}")
-    pieces = [as_payload(piece) for piece in data]
+    return list(data)
+
+
+def as_pieces(data: Pieces) -> tuple[int, list[bytes]]:
+    """The opcode and the fragments of a message that is given in pieces, all of them text or all of them bytes.
+
+    TypeError for what is neither.
+    """
+    pieces = [as_payload(piece) for piece in listed(data)]
     opcodes = {opcode for opcode, _ in pieces}
     if len(opcodes) > 1:
         raise TypeError("the pieces of a message are all str or all bytes, not some of each")

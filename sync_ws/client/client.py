@@ -23,7 +23,7 @@ from ..endings import CloseCode, Reason
 from ..errors import ConcurrentReceive, ConnectionClosed, HandshakeError, HandshakeTimeout, NotConnected
 from ..events import H
 from ..forking import ToldOfForks
-from ..messages import Data, Message, Pieces
+from ..messages import Data, Message, Pieces, listed
 from ..timing import SYSTEM_CLOCK, Clock, Deadline
 from .backoff import Backoff
 from .heartbeat import Heartbeat
@@ -183,7 +183,7 @@ class Client(Conversation):
         seconds.
         """
         if not isinstance(data, (str, bytes, bytearray, memoryview)):
-            data = list(data)  # type: ignore[assignment]  # an iterator can be asked once only, a message sent twice
+            data = listed(data)  # type: ignore[assignment]  # an iterator can be asked only once
             if not data:
                 return None
         while True:

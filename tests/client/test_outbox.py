@@ -59,7 +59,7 @@ class Outboxes(unittest.TestCase):
         self.assertEqual((len(outbox), outbox.size), (0, 0))
 
     def test_what_is_no_message_is_refused_at_once(self) -> None:
-        wrong: list[Any] = [None, 1, ["x"]]
+        wrong: list[Any] = [None, 1, [1]]
         for data in wrong:
             with self.assertRaises(TypeError):
                 entry_of(data)
