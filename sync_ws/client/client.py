@@ -24,11 +24,13 @@ from ..errors import ConcurrentReceive, ConnectionClosed, HandshakeError, Handsh
 from ..events import H
 from ..forking import ToldOfForks
 from ..messages import Data, Message, Pieces, listed
+from ..protocol.closing import check_close
 from ..timing import SYSTEM_CLOCK, Clock, Deadline
 from .backoff import Backoff
 from .heartbeat import Heartbeat
 from .line import Line
 from .options import ClientOptions, HeaderFields
+from .outbox import Offline
 from .state import ClientState, should_reconnect
 from .thread import ClientThread
 
@@ -47,15 +49,15 @@ class Client(Conversation):
         url: str | Callable[[], str],
         *,
         headers: HeaderFields | Callable[[], HeaderFields] | None = None,
-        subprotocols: Iterable[str] = (),
-        origin: str | None = None,
-        cookie: str | None = None,
-        proxy: str | None = None,
+        subprotocols: Iterable[str] | Callable[[], Iterable[str]] = (),
+        origin: str | Callable[[], str | None] | None = None,
+        cookie: str | Callable[[], str | None] | None = None,
+        proxy: str | Callable[[], str | None] | None = None,
         ssl_context: Any = None,
-        heartbeat: Heartbeat | None = Heartbeat(),
+        heartbeat: Heartbeat | float | None = Heartbeat(),
         reconnect: Backoff | float | None = Backoff(),
         should_reconnect: Callable[[Reason], bool] = should_reconnect,
-        offline: str = "queue",
+        offline: Offline | str = Offline(),
         compression: bool = False,
         max_message: int = 1 << 20,
         max_fragments: int = 1024,
@@ -81,14 +83,14 @@ class Client(Conversation):
             compression=compression,
             open_timeout=open_timeout,
             limits=limits,
-            heartbeat=heartbeat,
+            heartbeat=Heartbeat.of(heartbeat),
             backoff=Backoff.of(reconnect),
             should_reconnect=should_reconnect,
-            offline=offline,
+            offline=Offline.of(offline),
             clock=clock,
         )
         self._options = options
-        self._line = Line(limits, offline)
+        self._line = Line(limits, options.offline)
         super().__init__(self._line.inbox)
         self._thread = ClientThread(options, self._line)
         self._bus = self._thread.bus
@@ -145,6 +147,26 @@ class Client(Conversation):
             channel.close(code, reason, patience - min(0.25, patience / 4))
         self._join(deadline)
 
+    def reconnect(self, code: int = CloseCode.NORMAL, reason: str = "", timeout: float | None = None) -> None:
+        """Drop the present connection and come back at once: whatever connection there is afterwards is another one.
+
+        By the application's own word: ``should_reconnect`` is not asked, and it works with ``reconnect=None``, too.
+        What is queued stays queued.  While open: the closing handshake with ``code`` and ``reason``, then an attempt
+        without a delay; the ``close`` event has ``reconnecting=True`` and says why.  While an attempt is under way: that
+        one is given up for a new one, with what the functions among the options say now.  While waiting: the wait is
+        over.
+
+        From any thread, the event functions and a signal's handler; back within ``timeout`` seconds (None:
+        ``close_timeout``), which is how long the closing handshake may take.  It does not wait for the new connection.
+        NotConnected before ``open``; ConnectionClosed once it is over for good.
+        """
+        check_close(code, reason)
+        dial, channel = self._line.reconnect()
+        if dial is not None:
+            dial.cancel()
+        if channel is not None:
+            channel.close(code, reason, timeout)
+
     def _join(self, deadline: Deadline) -> None:
         """Wait for the client's thread to end, unless it would wait for us."""
         if self._thread is threading.current_thread() or self._line.held_here:
@@ -177,10 +199,10 @@ class Client(Conversation):
     def send(self, data: Data | Pieces) -> None:
         """Send one message: str as text, bytes as binary.  Safe from any thread, in order for each.
 
-        Back when it is in the kernel, or, while there is no connection, in the queue (``offline="queue"``), which goes
-        out first after the reconnect.  QueueFull when that is full; NotConnected with ``offline="raise"``;
-        ConnectionClosed when it is over for good; SendTimeout when the server does not read for ``send_timeout``
-        seconds.
+        Back when it is in the kernel, or, while there is no connection, in the queue, which goes out first after the
+        reconnect; when that is full, as ``offline`` says (see ``Offline``).  QueueFull when there is no room in it;
+        NotConnected with ``offline="raise"``; ConnectionClosed when it is over for good; SendTimeout when the server
+        does not read for ``send_timeout`` seconds.
         """
         if not isinstance(data, (str, bytes, bytearray, memoryview)):
             data = listed(data)  # type: ignore[assignment]  # an iterator can be asked only once
@@ -201,7 +223,8 @@ class Client(Conversation):
         """Queue it, or raise; False when there is a new connection to try instead of ``tried_channel``."""
         greeting_channel = self._thread.greeting_channel
         if greeting_channel is None:
-            return self._line.put_offline(data, tried_channel)
+            in_our_thread = threading.current_thread() is self._thread
+            return self._line.put_offline(data, tried_channel, may_wait=not in_our_thread)
         self._line.check_going_on()
         greeting_channel.send(data)
         return True

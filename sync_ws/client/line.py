@@ -19,6 +19,7 @@ time: either ``close`` found it, or the caller is told not to use it.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -34,11 +35,12 @@ from ..messages import Data, Message, Pieces
 from ..timing import Deadline
 from .dial import Dial
 from .heartbeat import HeartbeatMonitor
-from .outbox import Outbox, entry_of
+from .outbox import Offline, Outbox, entry_of
 from .state import ClientState, check_transition
 
 __all__ = ["CLOSED_BY_US", "Line"]
 
+log = logging.getLogger("sync_ws.client")
 COUNTERS = ("opened", "attempts_failed", "messages_received", "messages_sent", "bytes_received", "bytes_sent")
 CLOSED_BY_US = Reason("closed by us", by_us=True)
 STEP = 0.5  # seconds: how long a wait may overlook a signal that came as it began
@@ -46,10 +48,11 @@ NOT_OPENED = "the client has not been opened; call open() or use it as a context
 
 
 class Line:
-    """See the module.  ``offline``: ``"queue"`` or ``"raise"``, what becomes of a message while nobody can send it."""
+    """See the module.  ``offline``: what becomes of a message while nobody can send it; None: its sender is told."""
 
-    def __init__(self, limits: Limits, offline: str = "queue") -> None:
+    def __init__(self, limits: Limits, offline: Offline | None = Offline()) -> None:
         self._offline = offline
+        self._send_timeout = limits.send_timeout
         # Guards everything below; see the module.  Entered as itself rather than through the Condition, whose own
         # __enter__ is Python: there an interrupt could fall between taking the lock and the block that gives it back.
         self._lock = threading.RLock()
@@ -65,7 +68,9 @@ class Line:
         self.subprotocol: str | None = None  # of that connection
         self.inbox = Inbox()  # filled by the channels, under their lock, and outlives them
         self.aside: deque[Note] = deque(maxlen=MAX_NOTES)  # met by a thread in recv(), for the client's thread to tell
-        self._outbox = Outbox(limits.max_queued, limits.max_queued_bytes)
+        self._outbox = Outbox(offline or Offline())
+        self._dropped_before = 0  # of the messages that made room for others, those that have been told of
+        self._asked = False  # reconnect() was called, and no attempt has begun since
         self._last_reason: Reason | None = None  # of the attempt or the connection that ended last
         self._close_frames: tuple[Close | None, Close | None] = (None, None)  # sent, received; of the last connection
         self._rtt: float | None = None  # seconds, of the last answered heartbeat
@@ -111,10 +116,35 @@ class Line:
             self.closing = True
             return self._dial, self.reading_channel, self.monitor
 
+    def reconnect(self) -> tuple[Dial | None, Channel | None]:
+        """Whatever connection there will be from now on is another: what is under way, for the caller to end.
+
+        ConnectionClosed when there will be none, NotConnected when it has not begun.
+        """
+        with self._lock:
+            self.check_going_on()
+            self._asked = True
+            self._changed.notify_all()
+            return self._dial, self.reading_channel
+
+    @property
+    def asked(self) -> bool:
+        """Whether reconnect() was called, and no attempt has begun since."""
+        return self._asked and not self.closing
+
     def finish(self, reason: Reason) -> None:
         """There will be no other connection: nothing is queued from now on."""
         with self._lock:
             self._final = reason
+            self._changed.notify_all()
+
+    def finish_unless_asked(self, reason: Reason) -> bool:
+        """The same, but False when reconnect() came first: then there will be one."""
+        with self._lock:
+            if self.asked:
+                return False
+            self.finish(reason)
+            return True
 
     def over(self, reason: Reason) -> None:
         """The client's thread has ended, or could not be had."""
@@ -135,15 +165,16 @@ class Line:
         with self._lock:
             if self.closing:
                 return False
+            self._asked = False
             if self._phase is not ClientState.CONNECTING:
                 self._become(ClientState.CONNECTING)
             return not self.closing
 
     def dialling(self, dial: Dial) -> bool:
-        """``dial`` is about to run, and close() cancels it; False when close() came first."""
+        """``dial`` is about to run, and close() or reconnect() cancels it; False when one of them came first."""
         with self._lock:
             self._dial = dial
-            return not self.closing
+            return not (self.closing or self._asked)
 
     def dialled(self) -> None:
         """It has run."""
@@ -157,9 +188,11 @@ class Line:
             self._counters["attempts_failed"] += 1
 
     def opened(self, channel: Channel, subprotocol: str | None, monitor: HeartbeatMonitor | None) -> bool:
-        """It led to ``channel``, to be read from at once; False when close() came first: it is not to be used."""
+        """It led to ``channel``, to be read from at once; False when close() or reconnect() came first: it is not to be
+        used.
+        """
         with self._lock:
-            if self.closing:
+            if self.closing or self._asked:
                 return False
             self.reading_channel, self.subprotocol, self.monitor = channel, subprotocol, monitor
             self._counters["opened"] += 1
@@ -174,7 +207,7 @@ class Line:
     def next_queued(self, channel: Channel) -> Message | None:
         """What to send over ``channel`` before anything else; None when there is no more, and everybody may send."""
         with self._lock:
-            first = self._outbox.first
+            first = self._outbox.take_first()
             if first is None:
                 self.sending_channel = channel
                 self._changed.notify_all()
@@ -183,7 +216,8 @@ class Line:
     def drop_first_queued(self) -> None:
         """What ``next_queued`` gave has been sent."""
         with self._lock:
-            self._outbox.drop_first()
+            self._outbox.went()
+            self._changed.notify_all()  # there may be somebody who waits for room
 
     def stop_sending(self) -> None:
         """The present channel has ended: nobody is to send over it.  From any thread, and perhaps late."""
@@ -201,6 +235,7 @@ class Line:
             self.monitor = self.reading_channel = self.sending_channel = None
             self._last_reason = error.reason
             self._close_frames = error.sent, error.received
+            self._outbox.stayed()
             _add(self._counters, counted)
             self._changed.notify_all()
 
@@ -217,6 +252,13 @@ class Line:
         with self._lock:
             return self._outbox.take_all()
 
+    def take_dropped(self) -> int:
+        """How many messages made room for others since this was last asked."""
+        with self._lock:
+            dropped = self._outbox.dropped - self._dropped_before
+            self._dropped_before = self._outbox.dropped
+            return dropped
+
     def note_rtt(self, rtt: float) -> None:
         """A heartbeat was answered after ``rtt`` seconds.  From any thread."""
         with self._lock:
@@ -224,18 +266,36 @@ class Line:
 
     # -- talking --------------------------------------------------------------------------------------------------
 
-    def put_offline(self, data: Data | Pieces, tried_channel: Channel | None) -> bool:
-        """Queue a message, or raise; False when there is a new connection to try instead of ``tried_channel``."""
+    def put_offline(self, data: Data | Pieces, tried_channel: Channel | None, may_wait: bool = True) -> bool:
+        """Queue a message, or raise; False when there is a new connection to try instead of ``tried_channel``.
+
+        Waits for room only where the policy says so and it ``may_wait``.
+        """
         entry = entry_of(data)
+        deadline: Deadline | None = None
         with self._lock:
-            if self.sending_channel is not None and self.sending_channel is not tried_channel:
-                return False
-            self.check_going_on()
-            if self._offline == "raise":
-                why = tried_channel.reason if tried_channel is not None else None
-                raise NotConnected(f"not connected now: {why or self.last_trouble}")
+            while True:
+                if self.sending_channel is not None and self.sending_channel is not tried_channel:
+                    return False
+                self.check_going_on()
+                if self._offline is None:
+                    why = tried_channel.reason if tried_channel is not None else None
+                    raise NotConnected(f"not connected now: {why or self.last_trouble}")
+                if not self._outbox.may_block(entry.size):
+                    break
+                if not may_wait:
+                    raise self._outbox.full(", and the client's own thread does not wait for room")
+                deadline = deadline or Deadline(self._send_timeout)
+                remaining = deadline.remaining()
+                if remaining == 0.0:
+                    raise self._outbox.full(f", and there was no room within {self._send_timeout:g} s")
+                self._wait(remaining)
+            untold = self._outbox.dropped == self._dropped_before
             self._outbox.put(entry)
-            return True
+            first_dropped = untold and self._outbox.dropped > self._dropped_before
+        if first_dropped:
+            log.warning("not connected, and the queue is full: the oldest messages are dropped from now on")
+        return True
 
     def take_left(self, ended_channel: Channel | None, deadline: Deadline, may_wait: bool) -> Message | Note | None:
         """Something received from an earlier connection than the present; None when there is one to read from, other
@@ -309,9 +369,11 @@ class Line:
         self._await(lambda: self._over, Deadline(None))
 
     def await_due(self, due: threading.Event, deadline: Deadline) -> bool:
-        """Until ``due`` is set (and ``wake`` called) or the deadline has passed: True.  False at close()."""
+        """Until ``due`` is set (and ``wake`` called), reconnect() is called or the deadline has passed: True.  False at
+        close().
+        """
         with self._lock:
-            self._changed.wait_for(lambda: due.is_set() or self.closing, deadline.remaining())
+            self._changed.wait_for(lambda: due.is_set() or self.closing or self._asked, deadline.remaining())
             return not self.closing
 
     def await_change(self, channel: Channel, seconds: float) -> None:
@@ -351,6 +413,7 @@ class Line:
                 "reconnects": max(0, totals["opened"] - 1),
                 "queued_messages": len(self._outbox),
                 "queued_bytes": self._outbox.size,
+                "dropped_messages": self._outbox.dropped,
             }
         if channel is not None:
             _add(totals, _counted(channel))

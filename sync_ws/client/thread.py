@@ -18,20 +18,19 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-from ..channel.channel import Channel
+from ..channel.channel import Channel, Intercepts
 from ..channel.housekeeper import TICK, Housekeeper
 from ..channel.inbox import Note
 from ..endings import CloseCode, Reason
 from ..errors import ConnectionClosed, HandshakeError, SendTimeout
 from ..events import EventBus
-from ..messages import Message, Opcode
+from ..messages import Message
 from ..net.transport import transport_for
 from ..protocol.deflate import Deflate
-from ..protocol.intercepts import HEART_BEAT
 from ..timing import Deadline
 from .dial import Established
 from .events import EVENTS, Closed, Error, GaveUp, HeartbeatAnswered, Opened, Reconnected, Reconnecting
-from .heartbeat import HeartbeatMonitor
+from .heartbeat import Heartbeat, HeartbeatMonitor
 from .line import CLOSED_BY_US, Line
 from .options import ClientOptions, NotUsable
 from .state import ClientState, should_reconnect
@@ -39,6 +38,7 @@ from .state import ClientState, should_reconnect
 __all__ = ["ClientThread"]
 
 log = logging.getLogger("sync_ws.client")
+ASKED = "reconnect() was called"
 
 
 class ClientThread(threading.Thread):
@@ -86,21 +86,24 @@ class ClientThread(threading.Thread):
             outcome = self._attempt()
             if isinstance(outcome, Established):
                 lived, reason = self._converse(outcome)
-                if backoff is not None and lived >= backoff.stable:
+                if backoff is not None and lived is not None and lived >= backoff.stable:
                     failed = 0
             else:
                 reason, lived = outcome, None
-                self._line.attempt_failed(reason)
-            again = not self._line.closing and backoff is not None and self._wants_again(reason)
-            exhausted = again and backoff is not None and backoff.exhausted(failed)
-            if exhausted or not again:
-                self._line.finish(reason)
+                if not self._line.asked:
+                    self._line.attempt_failed(reason)
+            asked = self._line.asked
+            if asked and reason.by_us:
+                reason = replace(reason, text=ASKED if lived is None else f"{ASKED}: {reason}")
+            again = asked or self._wants_again(reason)
+            exhausted = again and not asked and backoff is not None and backoff.exhausted(failed)
+            over = (exhausted or not again) and self._line.finish_unless_asked(reason)
             if lived is not None:
-                undelivered = () if again else self._line.take_undelivered()
-                self._emit("close", Closed(reason, again and not exhausted, undelivered))
-            if exhausted or not again:
-                return self._tell_end(reason, told=lived is not None and not again)
-            failed += 1
+                undelivered = self._line.take_undelivered() if over and not exhausted else ()
+                self._emit("close", Closed(reason, not over, undelivered))
+            if over:
+                return self._tell_end(reason, told=lived is not None and not exhausted)
+            failed = 1 if asked else failed + 1  # an attempt at the application's own word is the first of a row
             if not self._wait_before(failed, reason):
                 return self._tell_end(CLOSED_BY_US, told=False)
 
@@ -110,6 +113,7 @@ class ClientThread(threading.Thread):
         if closing:
             reason = reason if told or reason.by_us else CLOSED_BY_US
         self._line.finish(reason)
+        self._log_dropped()
         if not told:
             if closing:
                 self._emit("close", Closed(reason, False, self._line.take_undelivered()))
@@ -118,6 +122,8 @@ class ClientThread(threading.Thread):
         return reason
 
     def _wants_again(self, reason: Reason) -> bool:
+        if self._line.closing or self._options.backoff is None:
+            return False
         try:
             return bool(self._options.should_reconnect(reason))
         except Exception as exc:
@@ -131,11 +137,11 @@ class ClientThread(threading.Thread):
         try:
             dial = self._options.make_dial()
         except Exception as exc:
-            log.error("the address or headers could not be made", exc_info=exc)
+            log.error("the options of an attempt could not be made", exc_info=exc)
             self._emit("error", Error(exc))
             # a function that raised may do better next time
             permanent = isinstance(exc, NotUsable)
-            return Reason(f"the address or headers could not be made: {exc}", permanent=permanent, error=exc)
+            return Reason(f"the options of an attempt could not be made: {exc}", permanent=permanent, error=exc)
         try:
             return dial.run() if self._line.dialling(dial) else CLOSED_BY_US
         except HandshakeError as exc:
@@ -146,12 +152,14 @@ class ClientThread(threading.Thread):
             self._line.dialled()
 
     def _wait_before(self, attempt: int, reason: Reason) -> bool:
-        """Wait out the delay before ``attempt``; False when the client was closed meanwhile."""
-        assert self._options.backoff is not None
-        delay = max(self._options.backoff.delay(attempt), reason.retry_after or 0.0)
+        """Wait out the delay before ``attempt``, none at reconnect(); False when the client was closed meanwhile."""
+        backoff = self._options.backoff
+        delay = 0.0 if backoff is None or self._line.asked else max(backoff.delay(attempt), reason.retry_after or 0.0)
         if not self._line.begin_waiting():
             return False
         self._emit("reconnecting", Reconnecting(attempt, delay, reason))
+        if not delay:
+            return not self._line.closing
         due = threading.Event()
 
         def time_is_up() -> None:
@@ -171,23 +179,28 @@ class ClientThread(threading.Thread):
 
     # -- one connection -------------------------------------------------------------------------------------------
 
-    def _converse(self, established: Established) -> tuple[float, Reason]:
-        """From an open connection to its end: how many seconds it lived, and why it ended."""
+    def _converse(self, established: Established) -> tuple[float | None, Reason]:
+        """From an open connection to its end: how many seconds it lived, None if it was not to be used, and why it
+        ended.
+        """
+        policy = self._options.heartbeat.towards(established.headers) if self._options.heartbeat is not None else None
         channel = Channel(
             transport_for(established.sock),
             self._line.inbox,
             client=True,
             limits=self._options.limits,
             on_end=lambda reason: self._line.stop_sending(),
-            on_pong=lambda payload: self._answered(payload.decode("latin-1")),
-            intercepts={HEART_BEAT: lambda channel, beat: self._answered(beat.text)},
+            on_pong=self._answered,
+            intercepts=self._intercepts(policy),
             deflate=Deflate(established.deflate) if established.deflate else None,
             early=established.early,
         )
         opened_at = self._options.clock.monotonic()
-        monitor = self._monitor_of(channel)
+        monitor = self._monitor_of(channel, policy)
+        lived: float | None = None
         try:
             if self._line.opened(channel, established.subprotocol, monitor):
+                lived = 0.0
                 if monitor is not None:
                     monitor.start()
                 self._greet(channel, established)
@@ -196,21 +209,29 @@ class ClientThread(threading.Thread):
         finally:
             self._part_with(channel)
         assert channel.reason is not None
-        return self._options.clock.monotonic() - opened_at, channel.reason
+        return lived if lived is None else self._options.clock.monotonic() - opened_at, channel.reason
 
-    def _monitor_of(self, channel: Channel) -> HeartbeatMonitor | None:
-        policy = self._options.heartbeat
+    def _monitor_of(self, channel: Channel, policy: Heartbeat | None) -> HeartbeatMonitor | None:
         if policy is None:
             return None
-        opcode = Opcode.TEXT if policy.kind == "message" else Opcode.PING
         return HeartbeatMonitor(
             policy,
             self._options.clock,
-            send=lambda payload: channel.writer.post(opcode, payload.encode()),
+            send=channel.writer.post,
             received=lambda: channel.bytes_received,
             unread=channel.unread,
             on_dead=lambda text: channel.abort(Reason(text, CloseCode.ABNORMAL)),
+            raised=self._heartbeat_function_raised,
         )
+
+    def _intercepts(self, policy: Heartbeat | None) -> Intercepts:
+        """The heartbeat's answers, if they are messages."""
+        intercept = policy.intercept(self._heartbeat_function_raised) if policy is not None else None
+        if policy is None or intercept is None:
+            return {}
+        if policy.message is None:
+            return {intercept: lambda channel, beat: self._answered(beat.text.encode())}
+        return {intercept: lambda channel, answer: self._answered(None)}
 
     def _greet(self, channel: Channel, established: Established) -> None:
         """Tell of the connection."""
@@ -230,6 +251,12 @@ class ClientThread(threading.Thread):
             except (ConnectionClosed, SendTimeout):
                 return  # it stays at the head of the queue
             self._line.drop_first_queued()
+        self._log_dropped()
+
+    def _log_dropped(self) -> None:
+        dropped = self._line.take_dropped()
+        if dropped:
+            log.warning("%d messages were dropped while there was no connection, the oldest first", dropped)
 
     def _attend(self, channel: Channel) -> None:
         """While it is open: read and call the ``message`` function, or look after it for those who call ``recv``."""
@@ -321,9 +348,14 @@ class ClientThread(threading.Thread):
         if event != "error":
             self._emit("error", Error(exc))
 
-    # -- called from whichever thread reads --------------------------------------------------------------------------
+    # -- called from whichever thread reads, or times the heartbeat --------------------------------------------------
 
-    def _answered(self, payload: str) -> Note | None:
+    def _heartbeat_function_raised(self, exc: Exception) -> None:
+        log.error("a function of the heartbeat raised", exc_info=exc)
+        self._line.put_aside(Note("error", Error(exc)))
+        self._line.wake()
+
+    def _answered(self, payload: bytes | None) -> Note | None:
         monitor = self._line.monitor
         rtt = monitor.answered(payload) if monitor is not None else None
         if rtt is None:

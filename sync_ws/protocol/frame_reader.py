@@ -31,7 +31,7 @@ from ..messages import Message, Opcode
 from .assembly import Assembly, Failure
 from .deflate import Deflate
 from .frames import FIN, GOODBYE, LARGE_BLOCK, MASKED, RSV1, Control, keep_large_blocks
-from .intercepts import Intercept
+from .intercepts import MAX_LENGTH, Intercept
 from .masking import apply_mask, mask_in_place
 
 __all__ = ["FrameReader"]
@@ -41,7 +41,6 @@ _FIN_BINARY = FIN | Opcode.BINARY
 _WHOLE_DATA = (_FIN_TEXT, _FIN_BINARY)
 _TWO_BYTES = struct.Struct("!H")
 _EIGHT_BYTES = struct.Struct("!Q")
-_INTERCEPT_MAX = 1024  # characters: a longer text is a message, whatever it contains
 _IN_PLACE = 4096  # bytes: from here on another copy costs more than a branch
 _GROW = 64 * 1024  # bytes: the first room made for a payload that has not arrived
 _NO_BOUND = 1 << 62
@@ -348,12 +347,12 @@ class FrameReader:
 
     def _intercepted(self, item: Message, at: int) -> Control | None:
         """The control for a message that the library takes itself; None for one of the application's."""
-        if len(item) >= _INTERCEPT_MAX:
+        if len(item) >= MAX_LENGTH:
             return None
         # node's ws, told to send back what it received, answers a text message with a binary one
         text = item if isinstance(item, str) else item.decode("utf-8", "replace")
         for intercept in self._intercepts:
-            if intercept.mark in text and intercept.recognise(text):
+            if intercept.mark in text and intercept.recognise(item if intercept.verbatim else text):
                 payload = b"" if isinstance(item, str) else item
                 return Control(Opcode.INTERCEPTED, payload, None, text, intercept, at)
         return None

@@ -18,9 +18,12 @@ from tests.support.interrupt import Interrupt
 from tests.support.wire import join
 
 
+MESSAGE = Heartbeat(30, 3, "message")
+
+
 class Policy(LedgerTestCase):
-    def test_the_defaults_are_those_of_the_article(self) -> None:
-        self.assertEqual(Heartbeat(), Heartbeat(interval=30, timeout=3, kind="message"))
+    def test_the_times_are_those_of_the_article_and_the_kind_is_the_servers(self) -> None:
+        self.assertEqual(Heartbeat(), Heartbeat(interval=30, timeout=3, kind="auto"))
 
     def test_what_cannot_be_meant_is_refused(self) -> None:
         bad: list[dict[str, Any]] = [
@@ -44,17 +47,20 @@ class MonitorTestCase(LedgerTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.clock = ManualClock()
-        self.sent: list[tuple[float, str]] = []
+        self.sent: list[tuple[float, bytes]] = []
+        self.opcodes: list[int] = []
+        self.raised: list[Exception] = []
         self.dead: list[tuple[float, str]] = []
         self.bytes = 0
         self.unread = False
-        self.on_send: Callable[[str], None] = lambda payload: None
+        self.on_send: Callable[[bytes], None] = lambda payload: None
         self.on_dead: Callable[[], None] = lambda: None
 
-    def make(self, policy: Heartbeat = Heartbeat(30, 3)) -> HeartbeatMonitor:
+    def make(self, policy: Heartbeat = MESSAGE) -> HeartbeatMonitor:
         begin = self.clock.monotonic()
 
-        def send(payload: str) -> None:
+        def send(opcode: int, payload: bytes) -> None:
+            self.opcodes.append(opcode)
             self.sent.append((self.clock.monotonic() - begin, payload))
             self.on_send(payload)
 
@@ -63,17 +69,23 @@ class MonitorTestCase(LedgerTestCase):
             self.on_dead()
 
         self.monitor = HeartbeatMonitor(
-            policy, self.clock, send=send, received=lambda: self.bytes, unread=lambda: self.unread, on_dead=dead
+            policy,
+            self.clock,
+            send=send,
+            received=lambda: self.bytes,
+            unread=lambda: self.unread,
+            on_dead=dead,
+            raised=self.raised.append,
         )
         self.addCleanup(self.monitor.stop)
         return self.monitor
 
-    def started(self, policy: Heartbeat = Heartbeat(30, 3)) -> HeartbeatMonitor:
+    def started(self, policy: Heartbeat = MESSAGE) -> HeartbeatMonitor:
         monitor = self.make(policy)
         monitor.start()
         return monitor
 
-    def answer(self, payload: str) -> None:
+    def answer(self, payload: bytes) -> None:
         """As if the peer sent it back at once."""
         self.bytes += 10
         self.monitor.answered(payload)
@@ -189,14 +201,14 @@ class Payloads(MonitorTestCase):
         self.clock.advance(90)
         payloads = [payload for _, payload in self.sent]
         self.assertEqual(len(set(payloads)), 3)
-        self.assertTrue(all(len(payload.encode()) <= 125 for payload in payloads))
+        self.assertTrue(all(len(payload) <= 125 for payload in payloads))
 
     def test_the_round_trip_time_is_that_of_the_answer_to_the_last_one(self) -> None:
         monitor = self.started(Heartbeat(30, 3, kind="ping"))
         self.clock.advance(30)
         self.assertIsNone(monitor.rtt)
         self.clock.advance(0.25)
-        self.assertIsNone(monitor.answered("something else"))
+        self.assertIsNone(monitor.answered(b"something else"))
         self.assertAlmostEqual(monitor.answered(self.sent[-1][1]) or 0, 0.25)
         self.assertIsNone(monitor.answered(self.sent[-1][1]))  # the same again
         self.assertAlmostEqual(monitor.rtt or 0, 0.25)
@@ -210,7 +222,7 @@ class Payloads(MonitorTestCase):
         self.assertIsNotNone(monitor.answered(new))
 
     def test_before_anything_was_sent_nothing_can_be_answered(self) -> None:
-        self.assertIsNone(self.started().answered(""))
+        self.assertIsNone(self.started().answered(b""))
 
 
 class Late(MonitorTestCase):
@@ -319,7 +331,7 @@ class Stopping(MonitorTestCase):
     def test_during_a_send_it_returns_at_once_and_nothing_follows(self) -> None:
         sending, go_on = threading.Event(), threading.Event()
 
-        def block(payload: str) -> None:
+        def block(payload: bytes) -> None:
             sending.set()
             go_on.wait(5)
 
@@ -360,10 +372,10 @@ class Stopping(MonitorTestCase):
         self.assertEqual((len(self.dead), self.clock.pending), (1, []))
 
     def test_on_the_system_clock_it_leaves_no_thread(self) -> None:
-        sent: list[str] = []
+        sent: list[bytes] = []
         monitor = HeartbeatMonitor(
-            Heartbeat(0.01, 30), SYSTEM_CLOCK,
-            send=sent.append, received=lambda: 0, unread=lambda: True, on_dead=lambda text: self.fail(text),
+            Heartbeat(0.01, 30, "ping"), SYSTEM_CLOCK, send=lambda opcode, payload: sent.append(payload),
+            received=lambda: 0, unread=lambda: True, on_dead=self.fail, raised=lambda exc: None,
         )  # fmt: skip
         monitor.start()
         wait_until(lambda: sent)

@@ -16,6 +16,7 @@ from sync_ws.channel.inbox import MAX_NOTES, Note
 from sync_ws.channel.limits import Limits
 from sync_ws.client import line as line_module
 from sync_ws.client.line import CLOSED_BY_US, Line
+from sync_ws.client.outbox import Offline
 from sync_ws.client.state import ClientState
 from sync_ws.endings import Close, Reason
 from sync_ws.errors import ConnectionClosed, NotConnected, QueueFull
@@ -25,7 +26,7 @@ from tests.support.client_case import SOON, GuardedLine
 from tests.support.interrupt import Interrupt
 from tests.support.wire import join
 
-LIMITS = Limits(max_queued=3, max_queued_bytes=100)
+LIMITS, QUEUE = Limits(), Offline(3, 100)
 NOW, NEVER = Deadline(0), Deadline(None)
 LOST = Reason("lost", 1006)
 
@@ -53,10 +54,10 @@ def channel(reason: Reason | None = None) -> Any:
 
 
 class LineTestCase(LedgerTestCase):
-    def line(self, offline: str = "queue") -> Line:
+    def line(self, offline: Offline | None = QUEUE) -> Line:
         return GuardedLine(LIMITS, offline)
 
-    def begun(self, offline: str = "queue") -> Line:
+    def begun(self, offline: Offline | None = QUEUE) -> Line:
         line = self.line(offline)
         line.begin()
         return line
@@ -234,7 +235,7 @@ class OfflineTest(LineTestCase):
         self.assertTrue(line.put_offline("x", used))  # it has ended, and has not told yet
 
     def test_raise_mode_says_what_the_trouble_is(self) -> None:
-        line = self.begun("raise")
+        line = self.begun(None)
         with self.assertRaisesRegex(NotConnected, "the first attempt is under way"):
             line.put_offline("x", None)
         line.attempt_failed(Reason("refused"))
