@@ -152,9 +152,9 @@ class Client(Conversation):
 
         By the application's own word: ``should_reconnect`` is not asked, and it works with ``reconnect=None``, too.
         What is queued stays queued.  While open: the closing handshake with ``code`` and ``reason``, then an attempt
-        without a delay; the ``close`` event has ``reconnecting=True`` and says why.  While an attempt is under way: that
-        one is given up for a new one, with what the functions among the options say now.  While waiting: the wait is
-        over.
+        without a delay; the ``close`` event has ``reconnecting=True`` and says why.  While an attempt is under way:
+        that one is given up for a new one, with what the functions among the options say now.  While waiting: the wait
+        is over.
 
         From any thread, the event functions and a signal's handler; back within ``timeout`` seconds (None:
         ``close_timeout``), which is how long the closing handshake may take.  It does not wait for the new connection.
