@@ -298,9 +298,8 @@ class Payloads(MonitorTestCase):
             return "ping"
 
         monitor = self.started(Heartbeat(30, 3, "message", message=message))
-        self.clock.advance(30)
-        self.assertEqual(self.clock.pending, [3])
-        self.clock.advance(1)
+        self.clock.advance(41)
+        self.assertEqual(self.clock.pending, [2])
         self.assertEqual((monitor.answered(None), self.dead), (1.0, []))
         self.clock.advance(2)
         self.assertEqual([at for at, _ in self.dead], [43])
