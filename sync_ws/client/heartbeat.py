@@ -50,8 +50,9 @@ KINDS = ("auto", "message", "ping")
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """Every ``interval`` seconds ask for a sign of life; none within ``timeout`` seconds: the connection is dead.  Where
-    ``timeout`` is the longer of the two, the next question waits for its end.
+    """Every ``interval`` seconds ask for a sign of life; none within ``timeout`` seconds: the connection is dead.
+
+    Where ``timeout`` is the longer of the two, the next question waits for its end.
 
     ``kind``: ``"ping"`` sends a Ping frame (RFC 6455 section 5.5.2), which every server answers.  ``"message"`` sends
     ``{"ModeCode":"heart_beat","msg":<time>}``, for a server that sends it back.  ``"auto"`` is the message for a server
