@@ -201,7 +201,7 @@ class WordTest(ReconnectTestCase):
             client, recorder = self.opened(server.url)
             thread = threading.Thread(target=lambda: got.append(client.recv(SOON)))
             thread.start()
-            wait_until(lambda: client._receive_lock.locked())
+            wait_until(lambda: client._receiving)
             client.reconnect()
             recorder.wait_for("reconnected")
             client.send("over the next one")
@@ -236,6 +236,25 @@ class WordTest(ReconnectTestCase):
                 place()
                 recorder.wait_for("reconnected", number)
             self.assertIs(client.state, ClientState.OPEN)
+
+    def test_from_a_signal_handler_that_interrupted_recv(self) -> None:
+        def script(wire: Wire) -> None:
+            wire.switch()
+            if wire.number == 1:
+                wire.wait_for_end()  # no answer to the Close frame either
+            else:
+                wire.send_frame(1, b"over the next one")
+                wire.wait_for_end()
+
+        for timeout in (None, SOON):
+            with self.subTest(timeout), ScriptedServer(script) as server, self.within():
+                client, recorder = self.opened(server.url(), close_timeout=0.3)
+                before = signal.signal(signal.SIGALRM, lambda number, frame, client=client: client.reconnect())
+                self.addCleanup(signal.signal, signal.SIGALRM, before)
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
+                self.assertEqual(client.recv(timeout), "over the next one")
+                self.assertTrue(recorder.of("close")[0].reconnecting)
+                client.close()
 
     # -- what stays -----------------------------------------------------------------------------------------------
 
