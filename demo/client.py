@@ -78,7 +78,7 @@ def failed(event: Error) -> None:
 def make_client(url: str, name: str, interval: float, timeout: float, reconnect: float) -> sync_ws.Client:
     if "name=" not in url:
         url += ("&" if "?" in url else "?") + "name=" + quote(name)
-    beat = sync_ws.Heartbeat(interval=interval, timeout=timeout)
+    beat = sync_ws.Heartbeat(interval=interval, timeout=timeout, kind="message")  # the article's, for its server too
     client = sync_ws.Client(url, heartbeat=beat, reconnect=reconnect)
     client.on("open", opened)
     client.on("message", message_received)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from .client.backoff import Backoff
 from .client.heartbeat import Heartbeat
+from .client.outbox import Offline
 from .client.state import ClientState, should_reconnect
 from .endings import Close, CloseCode, Reason
 from .envelope import Envelope, ModeCode, decode, encode
@@ -71,6 +72,7 @@ __all__ = [
     "MessageError",
     "ModeCode",
     "NotConnected",
+    "Offline",
     "QueueFull",
     "Reason",
     "Refusal",

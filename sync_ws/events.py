@@ -34,7 +34,7 @@ class EventBus:
         self._names = None if names is None else tuple(names)
         self.on_error = on_error  # may be replaced
         # guards _handlers; held for list operations only, by any thread, never while a handler runs
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._handlers: dict[str, tuple[tuple[Handler, bool], ...]] = {}
 
     def on(self, event: str, handler: H) -> H:

@@ -5,10 +5,13 @@ Threading: pure functions and constants.
 
 from __future__ import annotations
 
-__all__ = ["Data", "Message", "Opcode", "as_payload"]
+from collections.abc import Iterable, Mapping
+
+__all__ = ["Data", "Message", "Opcode", "Pieces", "as_payload", "as_pieces", "as_whole", "listed"]
 
 Message = str | bytes  # as it is received
 Data = str | bytes | bytearray | memoryview  # as it may be sent
+Pieces = Iterable[str] | Iterable[bytes | bytearray | memoryview]  # as it may be sent, too: in that many fragments
 
 
 class Opcode:
@@ -31,3 +34,33 @@ def as_payload(data: Data) -> tuple[int, bytes]:
     if isinstance(data, (bytes, bytearray, memoryview)):
         return Opcode.BINARY, bytes(data)
     raise TypeError(f"a message is str for text or bytes for binary, not {type(data).__name__}")
+
+
+def as_whole(data: Data | Pieces) -> tuple[int, bytes]:
+    """``as_payload``, pieces joined."""
+    if isinstance(data, (str, bytes, bytearray, memoryview)):
+        return as_payload(data)
+    opcode, pieces = as_pieces(data)
+    return opcode, b"".join(pieces)
+
+
+def listed(data: Pieces) -> list[Data]:
+    """The pieces, which may then be sent more than once; TypeError for what are none.
+
+    A mapping, which could be taken for its keys, is a message that somebody forgot to encode.
+    """
+    if isinstance(data, Mapping) or not isinstance(data, Iterable):
+        raise TypeError(f"a message is str for text, bytes for binary, or pieces of either, not {type(data).__name__}")
+    return list(data)
+
+
+def as_pieces(data: Pieces) -> tuple[int, list[bytes]]:
+    """The opcode and the fragments of a message that is given in pieces, all of them text or all of them bytes.
+
+    TypeError for what is neither.
+    """
+    pieces = [as_payload(piece) for piece in listed(data)]
+    opcodes = {opcode for opcode, _ in pieces}
+    if len(opcodes) > 1:
+        raise TypeError("the pieces of a message are all str or all bytes, not some of each")
+    return (opcodes.pop() if opcodes else Opcode.TEXT), [payload for _, payload in pieces]

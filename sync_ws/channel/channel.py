@@ -12,15 +12,18 @@ application is called from here: what the owner is told, it only takes note of.
 
 from __future__ import annotations
 
+import itertools
+import logging
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 
 from ..endings import Close, CloseCode, Reason
-from ..errors import ConnectionClosed
+from ..errors import ConcurrentReceive, ConnectionClosed, QueueFull
 from ..forking import ToldOfForks
-from ..messages import Opcode
+from ..interrupts import Flag
+from ..messages import Message, Opcode
 from ..net.transport import Transport
 from ..protocol.closing import Action, Closing, Happening, Phase, check_close
 from ..protocol.deflate import Deflate
@@ -28,6 +31,7 @@ from ..protocol.frame_reader import FrameReader
 from ..protocol.frames import Control, close_payload
 from ..protocol.intercepts import Intercept
 from ..timing import Deadline
+from .frame_log import FrameLog
 from .inbox import Inbox, Note
 from .limits import Limits
 from .receiver import Receiver
@@ -35,8 +39,20 @@ from .writer import Writer
 
 __all__ = ["Channel", "Intercepts"]
 
+PING_STEP = 0.05  # seconds between two looks for a Pong that another thread may read
+_ping_numbers = itertools.count(1)
 LINGER = 1.0  # seconds given to a peer to read our Close frame and end the stream
 Intercepts = Mapping[Intercept, Callable[["Channel", Control], Note | None]]
+
+
+class _Ping:
+    """One that the application waits for."""
+
+    __slots__ = ("answered", "answered_at", "sent_at")
+
+    def __init__(self) -> None:
+        self.answered = Flag()
+        self.sent_at = self.answered_at = time.monotonic()
 
 
 class Channel:
@@ -63,15 +79,19 @@ class Channel:
         early: bytes = b"",
     ) -> None:
         self._transport = transport
+        self._inbox = inbox
         self._client = client
         self._limits = limits
         self._on_end = on_end
         self._on_pong = on_pong
         self._intercepts = intercepts or {}
         # guards _closing and closing_since; any thread, for taking a step of the table only
-        self._state_lock = threading.Lock()
+        self._state_lock = threading.RLock()
+        self._pings: dict[bytes, _Ping] = {}  # by payload; each entry is its own thread's
         self._closing = Closing()
         self.closing_since: float | None = None  # when our Close frame went out, monotonic
+        role = "client" if client else "server"
+        frame_log = FrameLog.wanted(logging.getLogger(f"sync_ws.{role}"), f"{transport.fileno()}")
         self.writer = Writer(
             transport,
             masked=client,
@@ -79,6 +99,8 @@ class Channel:
             send_timeout=limits.send_timeout,
             max_queued=limits.max_queued,
             max_queued_bytes=limits.max_queued_bytes,
+            max_frame=limits.max_frame,
+            log=frame_log,
             closed_error=self.closed_error,
             on_broken=self._writing_failed,
         )
@@ -90,6 +112,7 @@ class Channel:
                 max_fragments=limits.max_fragments,
                 intercepts=tuple(self._intercepts),
                 deflate=deflate,
+                on_frame=frame_log.received if frame_log is not None else None,
             ),
             self.writer,
             inbox,
@@ -103,7 +126,7 @@ class Channel:
         )
         # the two sides' own: a call less for every message
         self.send = self.writer.send
-        self.read = self.receiver.read
+        self.read_kept = self.receiver.read
         self.tend = self.receiver.tend
         _channels.add(self)
 
@@ -117,7 +140,7 @@ class Channel:
     @property
     def open(self) -> bool:
         """Whether messages may still be sent."""
-        return self._closing.reason is None and self.writer.open
+        return self._closing.phase is Phase.OPEN and self.writer.open
 
     @property
     def reason(self) -> Reason | None:
@@ -128,6 +151,12 @@ class Channel:
         """What to raise to somebody who wants to use a channel that is not open."""
         closing = self._closing
         return ConnectionClosed(closing.present(), closing.sent, closing.received)
+
+    def read(self, timeout: float | None = None) -> Message | Note:
+        """``Receiver.read``, where no signal's handler runs in the caller's thread: nothing is kept for another."""
+        item = self.read_kept(timeout)
+        self._inbox.kept = None
+        return item
 
     # -- what others ask ------------------------------------------------------------------------------------------
 
@@ -148,6 +177,34 @@ class Channel:
     def wait_readable(self, timeout: float) -> bool:
         return self._transport.wait_readable(timeout)
 
+    def ping(self, timeout: float) -> float:
+        """The round-trip time of a Ping (RFC 6455 section 5.5.2), in seconds.
+
+        TimeoutError when no Pong comes within ``timeout`` seconds, ConnectionClosed when the connection is not open or
+        ends meanwhile, QueueFull when the Ping cannot be queued, ConcurrentReceive in a signal's handler that
+        interrupted a read of its own thread.
+        """
+        if self.receiver.interrupted:
+            raise ConcurrentReceive("this thread was interrupted while it was receiving; nobody would read the Pong")
+        deadline, payload, ping = Deadline(timeout), b"ping %d" % next(_ping_numbers), _Ping()
+        self._pings[payload] = ping
+        try:
+            if not self.writer.post(Opcode.PING, payload):
+                raise QueueFull("more waits to be sent than may be queued") if self.open else self.closed_error()
+            while not ping.answered.is_set():
+                if self.ended:
+                    raise self.closed_error()
+                if deadline.passed:
+                    raise TimeoutError(f"no answer to a Ping within {timeout:g} s")
+                before = self.bytes_received
+                readable = self.wait_readable(min(PING_STEP, deadline.remaining() or 0.0))
+                self.tend()  # if nobody else is reading
+                if readable and self.bytes_received == before:  # somebody is, or the inbox is full
+                    ping.answered.wait(min(PING_STEP, deadline.remaining() or 0.0))
+            return ping.answered_at - ping.sent_at
+        finally:
+            del self._pings[payload]
+
     def fileno(self) -> int:
         return self._transport.fileno()
 
@@ -159,12 +216,19 @@ class Channel:
         if control.opcode == Opcode.PING:
             self.writer.post(Opcode.PONG, control.payload)
         elif control.opcode == Opcode.PONG:
-            return self._on_pong(control.payload) if self._on_pong is not None else None
+            return self._pong(control.payload)
         elif control.opcode == Opcode.CLOSE:
             self._happens(Happening.CLOSE_FRAME, control.close)
         else:
-            self._happens(Happening.FAILURE, control.close)
+            self._happens(Happening.FAILURE, control.close, about=control.text)
         return None
+
+    def _pong(self, payload: bytes) -> Note | None:
+        ping = self._pings.get(payload)
+        if ping is not None:
+            ping.answered_at = time.monotonic()
+            ping.answered.set()
+        return self._on_pong(payload) if self._on_pong is not None else None
 
     def _lost(self, error: OSError | None) -> None:
         self._happens(Happening.END_OF_STREAM, error=error)
@@ -176,12 +240,13 @@ class Channel:
         what: Happening,
         close: Close | None = None,
         *,
+        about: str = "",
         reason: Reason | None = None,
         error: OSError | None = None,
     ) -> Action:
         """Take the table's step and do what it says; nothing of that under the state lock."""
         with self._state_lock:
-            step = self._closing.happens(what, close, reason=reason, error=error)
+            step = self._closing.happens(what, close, about=about, reason=reason, error=error)
             if step.action and what is Happening.CLOSE:
                 self.closing_since = time.monotonic()
         action = step.action
@@ -219,17 +284,19 @@ class Channel:
         """
         deadline = Deadline(self._limits.close_timeout if timeout is None else timeout)
         self.start_close(code, reason)
-        while not self.ended and not deadline.passed:
-            # a thread in read() holds the lock until the peer's Close frame arrives: wait for it, then look again
-            if self.receiver.lock.acquire(timeout=deadline.remaining() or 0.001):
-                try:
-                    self.receiver.discard_until_end(deadline)
-                finally:
-                    self.receiver.lock.release()
+        if self.receiver.interrupted or self.writer.interrupted:
+            return  # a signal's handler: it is the interrupted frame that has to send the frame, or to read the answer
+        self.receiver.discard_until_end(deadline)
         if not self.ended:
             self.abort()
         elif self._client and self._closing.received and self._closing.phase is not Phase.RELEASED:
             self.receiver.wait_for_end_of_stream(Deadline(min(LINGER, deadline.remaining() or 0.0)))
+
+    def end_overdue(self) -> None:
+        """Give it up if our Close frame has not been answered in time; for whoever looks after it."""
+        since = self.closing_since
+        if since is not None and not self.ended and time.monotonic() - since > self._limits.close_timeout:
+            self.abort()
 
     def abort(self, reason: Reason | None = None) -> None:
         """Give the connection up at once, without a closing handshake; wakes every thread blocked in it.
@@ -264,8 +331,8 @@ class Channel:
 
     def _forget_in_child(self) -> None:
         """After fork: this process has no part in the connection; close the copy of the descriptor, say nothing."""
-        self.receiver.lock = threading.Lock()
-        self._state_lock = threading.Lock()
+        self.receiver.forget_in_child()
+        self._state_lock = threading.RLock()
         self._closing.end(Reason("the connection belongs to the parent process", CloseCode.ABNORMAL))
         self.writer.forget_in_child()
 

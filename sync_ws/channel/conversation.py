@@ -4,18 +4,19 @@ Why so: both are a conversation of messages over a channel that they outlive, so
 other, and code may be written for either.
 
 Threading: ``send`` and ``send_json`` from any number of threads; ``recv``, ``recv_json`` and iteration by one thread
-at a time, which ``_receive_lock`` enforces.
+at a time, which ``_receiving`` enforces.  An interrupt in ``recv`` loses nothing: the next one returns the message.
 """
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from .. import envelope as messages
 from ..errors import ConcurrentReceive, ConnectionClosed
-from ..messages import Data, Message
+from ..messages import Data, Message, Pieces
+from .inbox import Inbox
 
 __all__ = ["Conversation"]
 
@@ -23,17 +24,23 @@ __all__ = ["Conversation"]
 class Conversation(ABC):
     """The application's face of one conversation."""
 
-    def __init__(self) -> None:
-        # held by the one thread that is in recv(), for as long as it is; never waited for
-        self._receive_lock = threading.Lock()
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox  # where messages wait to be taken
+        # somebody is in recv().  Not a lock, which an interrupt between its taking and the ``try`` would leave taken:
+        # between the look at this and its setting nothing is called, so no other thread and no signal comes there
+        self._receiving = False
 
     @abstractmethod
-    def send(self, data: Data) -> None:
-        """Send one message: str as text, bytes as binary."""
+    def send(self, data: Data | Pieces) -> None:
+        """Send one message: str as text, bytes as binary, pieces of either in as many fragments."""
+
+    @abstractmethod
+    def ping(self, timeout: float = 10.0) -> float:
+        """The round-trip time of a Ping, in seconds."""
 
     @abstractmethod
     def _next_message(self, timeout: float | None) -> Message:
-        """The next message, with ``_receive_lock`` held."""
+        """The next message, which stays in the inbox's ``kept``; by the one thread that is in ``recv``."""
 
     def send_json(self, value: Any) -> None:
         """Send ``value`` as JSON text; MessageError if it has no JSON form."""
@@ -46,12 +53,16 @@ class Conversation(ABC):
         ConnectionClosed when the conversation is over and everything received has been taken.  ConcurrentReceive
         when another thread is in ``recv`` already.
         """
-        if not self._receive_lock.acquire(blocking=False):
+        inbox = self._inbox
+        if self._receiving:
             raise ConcurrentReceive("another thread is receiving on this connection; one at a time")
+        self._receiving = True
         try:
-            return self._next_message(timeout)
+            message = self._next_message(timeout)
         finally:
-            self._receive_lock.release()
+            self._receiving = False
+        inbox.kept = None  # it is in the caller's hands now
+        return message
 
     def recv_json(self, timeout: float | None = None) -> Any:
         """The next message, decoded from JSON; MessageError if it is none (it is taken, the connection goes on)."""

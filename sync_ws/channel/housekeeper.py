@@ -46,7 +46,7 @@ class Housekeeper:
         self._ping_timeout = ping_timeout
         self._close_timeout = close_timeout
         # guards the two below; any thread, for set operations only
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._watched: dict[Channel, _Watch] = {}
         self._draining: set[Channel] = set()
         self._stopping = False

@@ -9,7 +9,9 @@ Threading: filled under the receiver's lock; taken from under it too, while the 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from itertools import islice
+from sys import getsizeof
 from typing import NamedTuple
 
 from ..messages import Message
@@ -29,7 +31,12 @@ class Note(NamedTuple):
 class Inbox(deque[Message | Note]):
     """Both kinds, oldest first.  Messages are bounded by who fills it (``space``), notes here."""
 
-    __slots__ = ()
+    __slots__ = ("kept",)
+
+    def __init__(self, items: Iterable[Message | Note] = ()) -> None:
+        super().__init__(items)
+        # taken by a reader, and not yet in the application's hands: if an interrupt comes, the next one gets it
+        self.kept: Message | Note | None = None
 
     def note(self, note: Note, at: int) -> None:
         """Put a note in front of item number ``at``."""
@@ -38,11 +45,11 @@ class Inbox(deque[Message | Note]):
         if len(notes) >= MAX_NOTES:
             del self[notes[0]]
 
-    def space(self, max_messages: int, max_size: int) -> int:
-        """How many more messages may wait; ``max_size``: bytes or characters of them together."""
+    def space(self, max_messages: int, max_bytes: int) -> tuple[int, int]:
+        """How many more messages may wait, and of how many bytes of memory; (0, 0) when no more may."""
         waiting = [item for item in self if not isinstance(item, Note)]
-        space = max_messages - len(waiting)
-        return 0 if space <= 0 or sum(map(len, waiting)) >= max_size else space
+        space, budget = max_messages - len(waiting), max_bytes - sum(map(getsizeof, waiting))
+        return (space, budget) if space > 0 and budget > 0 else (0, 0)
 
     def drop_messages(self, start: int) -> None:
         """Drop the messages from item number ``start`` on; notes among them stay."""

@@ -20,5 +20,6 @@ class Limits:
     max_waiting_bytes: int = 4 << 20
     max_queued: int = 64  # messages to send that the kernel has not taken
     max_queued_bytes: int = 1 << 20
+    max_frame: int | None = None  # of one frame of a message that is sent; None: a message is one frame
     send_timeout: float = 10.0
     close_timeout: float = 5.0

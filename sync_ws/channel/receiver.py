@@ -5,6 +5,9 @@ place.  Handing messages between threads is what makes other threaded implementa
 (a handler is at work), ``tend`` lets another thread borrow the reading side for a moment: it answers pings and
 heartbeats and queues a bounded number of messages, so a busy peer does not look like a dead one.
 
+An interrupt may come anywhere in ``read``: what had been received is there for the next one.  Bytes wait in the frame
+reader's ``fresh``, controls in ``_controls``, and the message that was about to be returned in the inbox's ``kept``.
+
 Threading: ``read`` by one thread at a time (the channel's owner sees to it); everything else by any thread.  ``lock``
 is held by whoever reads, also while blocked in the socket; ``shutdown`` of the socket is what frees it.
 """
@@ -13,9 +16,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from ..errors import ConnectionClosed
+from ..errors import ConcurrentReceive, ConnectionClosed
+from ..interrupts import owned
 from ..messages import Message, Opcode
 from ..net.transport import Transport
 from ..protocol.closing import Closing
@@ -31,13 +35,14 @@ SMALL_READ = 16 * 1024  # bytes asked for while little comes: what an idle conne
 LARGE_READ = 128 * 1024  # bytes asked for while much comes
 DIRECT_READ = 16 * 1024  # bytes missing to a frame: from here on they are read to where they belong
 PARSE_AHEAD = 256  # messages parsed at once from what was received
+PARSE_AHEAD_BYTES = 256 * 1024  # of memory that such messages may take before parsing pauses
 FLOOD = 0.1  # seconds after a timeout in which a peer's unbroken stream of control frames may still hold a read up
 HOLD = 0.25  # seconds that the peer's last word is held back for messages that came before it to be answered
 TEND = 0.02  # seconds that tend() takes at most, whatever the peer sends
 
 
 class Receiver:
-    """See the module.
+    """Reads from one transport, by way of one frame reader.
 
     ``inbox``: where messages wait to be taken, at most ``max_waiting`` or ``max_waiting_bytes`` of them while nobody
     reads.  ``on_control``: handles a control frame, an intercepted message or the peer's failure; what it returns is
@@ -62,6 +67,7 @@ class Receiver:
         closed_error: Callable[[], ConnectionClosed],
     ) -> None:
         self._transport = transport
+        self._small_reads = transport.receiving(SMALL_READ)
         self._reader = reader
         self._writer = writer
         self._inbox = inbox
@@ -72,8 +78,11 @@ class Receiver:
         self._closing = closing
         self._closed_error = closed_error
         # guards everything below, the inbox's filling and the transport's reading; held while blocked in recv
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
+        self._busy = False  # somebody is in here: the same thread may be interrupted and come again
         self._read_size = SMALL_READ
+        self._controls: list[Control] = []  # met, and not handled yet
+        self._noted = 0  # how many of those met in the same parse have put a note into the inbox
         self._held: Control | None = None  # the peer's last word, while messages before it have not been taken
         self._held_since = 0.0
         self.bytes_received = len(early)
@@ -81,18 +90,49 @@ class Receiver:
         if early:
             reader.feed(early)
 
+    def forget_in_child(self) -> None:
+        """After fork, in the child: the lock may be held by a thread that is not here."""
+        self.lock = threading.RLock()
+        self._busy = False
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it is the calling thread's own interrupted frame that is reading: then nobody can read before it."""
+        return self._busy and owned(self.lock)
+
     def read(self, timeout: float | None = None) -> Message | Note:
-        """The next message, or a note that stands before it.
+        """The next message, or a note that stands before it.  It stays in the inbox's ``kept``, to be returned again,
+        until the caller has handed it on and says so by setting that to None.
 
         TimeoutError after ``timeout`` seconds (0: only what is there now), ConnectionClosed once everything
         received has been taken and the channel has ended.
         """
         inbox = self._inbox
+        with self.lock:
+            if self._busy:
+                raise ConcurrentReceive("this thread was interrupted while it was receiving; it has to go on first")
+            self._busy = True
+            try:
+                if inbox.kept is None:
+                    if self._controls:  # an interrupt came before they had been handled
+                        self._take_all()
+                    if not inbox:
+                        self._fill(timeout)
+                    inbox.kept = inbox[0]
+                    del inbox[0]
+                    self.messages_received += inbox.kept.__class__ is not Note
+            finally:
+                self._busy = False
+        return inbox.kept
+
+    def _fill(self, timeout: float | None) -> None:
+        """Until there is something in the inbox."""
+        inbox = self._inbox
         deadline = None if timeout is None else Deadline(timeout)
         patience = None if timeout is None else Deadline(timeout + FLOOD)
-        with self.lock:
-            while not inbox:
-                if self._reader.buffered and self._parse_waiting():
+        while not inbox:
+            try:
+                if (self._controls or self._reader.buffered or self._reader.fresh) and self._parse():
                     continue
                 if self._held is not None:
                     self._last_word()
@@ -101,75 +141,93 @@ class Receiver:
                 if patience is not None and patience.passed:
                     raise TimeoutError("no message within the timeout")
                 self._receive(deadline)
-            item = inbox.popleft()
-            if not isinstance(item, Note):
-                self.messages_received += 1
-            return item
+            except OSError as exc:
+                if isinstance(exc, TimeoutError) and exc.errno is None:
+                    raise  # the caller's timeout; ETIMEDOUT is the kernel giving the peer up
+                self._on_lost(exc)
+                if self._closing.reason is not None:
+                    raise self._closed_error() from exc
 
     def _receive(self, deadline: Deadline | None) -> None:
-        """Read once, waiting for something to read, and parse it."""
-        try:
-            if deadline is not None:
-                while not self._receive_now():
-                    self._writer.write_batch()
-                    if not self._transport.wait_readable(deadline.remaining()):
-                        raise TimeoutError("no message within the timeout")
-                return
-            if self._writer.batches:
+        """Read once, waiting for something to read, and parse it.  TimeoutError past the deadline."""
+        if deadline is not None:
+            while not self._receive_now():
                 self._writer.write_batch()
-            if self._reader.wanted < DIRECT_READ:
-                size = self._read_size
-                data = self._transport.recv(size)
-                self._reader.feed(data)
-                self._received_bytes(len(data), size)
-            else:
-                with self._reader.vacancy() as room:
-                    size = self._transport.recv_into(room)
-                self._reader.filled(size)
-                self._received_bytes(size, 0)
-        except OSError as exc:
-            if isinstance(exc, TimeoutError) and exc.errno is None:
-                raise  # the caller's timeout; ETIMEDOUT is the kernel giving the peer up
-            self._on_lost(exc)
+                if not self._transport.wait_readable(deadline.remaining()):
+                    raise TimeoutError("no message within the timeout")
+            return
+        if self._writer.batches.open:
+            self._writer.write_batch()
+        reader = self._reader
+        if reader.missing < DIRECT_READ:
+            size = self._read_size
+            reads = self._small_reads if size == SMALL_READ else self._transport.receiving(size)
+            for reader.fresh in reads:
+                break
+            self._received(size)
+        else:
+            with reader.vacancy() as room:
+                count = 0
+                for count in self._transport.receiving_into(room):
+                    reader.present += count
+                    reader.missing -= count
+                    break
+            self._received_into(count)
 
-    def _receive_now(self, room_for: int = PARSE_AHEAD) -> bool:
+    def _receive_now(self, room_for: int = PARSE_AHEAD, budget: int = PARSE_AHEAD_BYTES) -> bool:
         """Read once what is there; False when nothing is.  OSError when the connection broke."""
-        if self._reader.wanted < DIRECT_READ:
-            data = self._transport.recv_nowait(self._read_size)
-            if data is None:
-                return False
-            self._reader.feed(data)
-            self._received_bytes(len(data), self._read_size, room_for)
-            return True
-        with self._reader.vacancy() as room:
-            size = self._transport.recv_into_nowait(room)
-        if size is None:
+        reader = self._reader
+        try:
+            if reader.missing < DIRECT_READ:
+                for reader.fresh in self._transport.receiving_now(self._read_size):
+                    break
+                self._received(self._read_size, room_for, budget)
+            else:
+                with reader.vacancy() as room:
+                    count = 0
+                    for count in self._transport.receiving_into_now(room):
+                        reader.present += count
+                        reader.missing -= count
+                        break
+                self._received_into(count, room_for, budget)
+        except BlockingIOError:
             return False
-        self._reader.filled(size)
-        self._received_bytes(size, 0, room_for)
         return True
 
-    def _received_bytes(self, received: int, asked: int, room: int = PARSE_AHEAD) -> None:
-        """Parse what one read brought; ``asked``: bytes it might have brought, 0 to leave the next one's size alone."""
-        if not received:
+    def _received(self, asked: int, room: int = PARSE_AHEAD, budget: int = PARSE_AHEAD_BYTES) -> None:
+        """Parse what one read of ``asked`` bytes brought."""
+        size = len(self._reader.fresh or b"")
+        if not size:
+            self._reader.fresh = None
             self._on_lost(None)
             return
-        self.bytes_received += received
-        if received == asked:
+        self.bytes_received += size
+        if size == asked:
             self._read_size = LARGE_READ
-        elif asked and received < SMALL_READ:
+        elif size < SMALL_READ:
             self._read_size = SMALL_READ
-        controls = self._reader.parse(self._inbox, room)
-        if controls:
-            self._take_all(controls)
+        self._parse(room, budget)
 
-    def _parse_waiting(self, room: int = PARSE_AHEAD) -> bool:
-        """Parse what an earlier read left; whether that brought messages or controls."""
-        before = len(self._inbox)
-        controls = self._reader.parse(self._inbox, room)
-        if controls:
-            self._take_all(controls)
-        return bool(controls) or len(self._inbox) > before
+    def _received_into(self, size: int, room: int = PARSE_AHEAD, budget: int = PARSE_AHEAD_BYTES) -> None:
+        """The same after a read to where the bytes belong."""
+        if not size:
+            self._on_lost(None)
+            return
+        self.bytes_received += size
+        if not self._reader.missing:
+            self._parse(room, budget)
+
+    def _parse(self, room: int = PARSE_AHEAD, budget: int = PARSE_AHEAD_BYTES) -> bool:
+        """Parse what was received; whether that brought messages or controls."""
+        before, reader = len(self._inbox), self._reader
+        if self._controls:  # an interrupt came before they had been handled
+            self._take_all()
+            return True
+        reader.take_fresh()
+        if reader.parse(self._inbox, room, budget, self._controls):
+            self._take_all()
+            return True
+        return len(self._inbox) > before
 
     def tend(self) -> bool:
         """Borrow the reading side if nobody is using it: take what is there, answer what the library answers.
@@ -177,28 +235,42 @@ class Receiver:
         Never waits.  At most ``max_waiting`` messages are left waiting; then reading pauses, and with it the peer.
         False when somebody else is reading.
         """
-        if not self.lock.acquire(blocking=False):
+        for taken in map(self.lock.acquire, (False,)):
+            if not taken:
+                return False
+            try:
+                return self._borrowed(self._tend, Deadline(TEND))
+            finally:
+                self.lock.release()
+        return False
+
+    def _borrowed(self, act: Callable[[Deadline], None], deadline: Deadline) -> bool:
+        """With lock held: do it, unless it is this thread's own interrupted frame that is reading: False then."""
+        if self._busy:
             return False
+        self._busy = True
         try:
-            deadline = Deadline(TEND)
-            if self._held is not None:
-                if time.monotonic() - self._held_since >= HOLD:
-                    self._last_word()
-                return True
-            while self._closing.reason is None and (space := self._space()) and not deadline.passed:
-                if self._reader.buffered and self._parse_waiting(space):
-                    continue
-                if not self._receive_now(space):
-                    break
+            act(deadline)
         except OSError as exc:
             self._on_lost(exc)
         finally:
-            self.lock.release()
+            self._busy = False
         return True
 
-    def _space(self) -> int:
-        """How many more messages may wait."""
-        return self._inbox.space(self._max_waiting, self._max_waiting_bytes)
+    def _tend(self, deadline: Deadline) -> None:
+        if self._held is not None:
+            if time.monotonic() - self._held_since >= HOLD:
+                self._last_word()
+            return
+        reader = self._reader
+        while self._closing.reason is None and not deadline.passed:
+            space, budget = self._inbox.space(self._max_waiting, self._max_waiting_bytes)
+            if not space:
+                return
+            if (self._controls or reader.buffered or reader.fresh) and self._parse(space, budget):
+                continue
+            if not self._receive_now(space, budget):
+                return
 
     def take_notes(self) -> list[Note]:
         """The notes that wait first in the inbox, if nobody is reading; else whoever reads takes them."""
@@ -212,41 +284,59 @@ class Receiver:
     # -- for the closing handshake ----------------------------------------------------------------------------------
 
     def discard_until_end(self, deadline: Deadline) -> None:
-        """With ``lock`` held: read and discard messages until the channel has ended."""
+        """Read and discard messages until the channel has ended; or, while somebody else reads, wait for him."""
+        while self._closing.reason is None and not deadline.passed:
+            for taken in map(self.lock.acquire, (True,), (_patience(deadline),)):
+                if not taken:
+                    break
+                try:
+                    if not self._borrowed(self._discard, deadline):
+                        return
+                finally:
+                    self.lock.release()
+
+    def _discard(self, deadline: Deadline) -> None:
+        reader = self._reader
         while self._closing.reason is None and not deadline.passed:
             before = len(self._inbox)
             if self._held is not None:
                 self._last_word()
-            elif not (self._reader.buffered and self._parse_waiting()):
+            elif not ((self._controls or reader.buffered or reader.fresh) and self._parse()):
                 self._writer.flush()
                 try:
                     self._receive(Deadline(min(0.1, deadline.remaining() or 0.0)))
-                except TimeoutError:
+                except TimeoutError as exc:
+                    if exc.errno is not None:
+                        raise
                     continue
             self._inbox.drop_messages(before)
 
     def wait_for_end_of_stream(self, deadline: Deadline) -> None:
         """Until the peer ends the stream too: bytes left unread would make our close() a reset."""
-        if not self.lock.acquire(timeout=deadline.remaining() or 0.001):
-            return
-        try:
-            while not deadline.passed and self._transport.wait_readable(deadline.remaining()):
-                if self._transport.recv_nowait(SMALL_READ) == b"":
-                    return
-        except OSError:
-            return  # reset: it has ended
-        finally:
-            self.lock.release()
+        for taken in map(self.lock.acquire, (True,), (_patience(deadline),)):
+            if not taken:
+                return
+            try:
+                while not deadline.passed and self._transport.wait_readable(deadline.remaining()):
+                    if next(self._transport.receiving_now(SMALL_READ)) == b"":
+                        return
+            except OSError:
+                return  # reset: it has ended; or there was nothing after all
+            finally:
+                self.lock.release()
 
     # -- with lock held -------------------------------------------------------------------------------------------
 
-    def _take_all(self, controls: Sequence[Control]) -> None:
-        noted = 0  # how many notes stand among the messages by now
-        for control in controls:
+    def _take_all(self) -> None:
+        """Handle the controls met: each is taken off the list only when that is done."""
+        while self._controls:
+            control = self._controls[0]
             note = self._take(control)
             if note is not None:
-                self._inbox.note(note, control.at + noted)
-                noted += 1
+                self._inbox.note(note, control.at + self._noted)
+                self._noted += 1
+            del self._controls[0]
+        self._noted = 0
 
     def _take(self, control: Control) -> Note | None:
         """Pass a control on; but the peer's Close frame or failure, after which nothing is parsed, only once what it
@@ -258,6 +348,13 @@ class Receiver:
         return None
 
     def _last_word(self) -> None:
-        control, self._held = self._held, None
+        control = self._held
         assert control is not None
         self._on_control(control)
+        self._held = None
+
+
+def _patience(deadline: Deadline) -> float:
+    """Seconds for a lock's ``acquire``: it takes no None, and -1 for no end."""
+    remaining = deadline.remaining()
+    return -1 if remaining is None else max(remaining, 0.001)

@@ -2,8 +2,11 @@
 
 Why so: ``send`` writes at once, one non-blocking system call, so that a handler that sends and then works for a
 minute does not sit on the bytes.  What the kernel does not take is queued, and the sender waits for it *outside* the
-lock; so a Pong, a broadcast or the housekeeper is never stuck behind a sender whose peer does not read.  The queue's
-head is always completed first: a frame once begun is never interleaved with another.
+lock; so a Pong, a broadcast or the housekeeper is never stuck behind a sender whose peer does not read.
+
+A signal's handler may call any of this in the middle of any of this, in the same thread, and must not wait for the
+lock that the interrupted function holds: what it wants done is noted, and the interrupted function does it as soon as
+it lets go of the lock, however it is left.
 
 Threading: every method may be called from any thread.  ``_lock`` is held for encoding and non-blocking writes only.
 """
@@ -12,39 +15,33 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from contextlib import contextmanager
-from typing import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 
 from ..errors import ConnectionClosed, SendTimeout
-from ..messages import Data, Opcode, as_payload
-from ..net.transport import Bytes, Transport
+from ..interrupts import owned
+from ..messages import Data, Opcode, Pieces, as_payload, as_pieces
+from ..net.transport import Transport
 from ..protocol.deflate import Deflate
-from ..protocol.frames import encode_frame, encode_large_frame
+from ..protocol.frames import encode_fragments, encode_frame, encode_large_frame
 from ..timing import Deadline
+from .batch import Batch, Batches
+from .frame_log import FrameLog
+from .frame_queue import FrameQueue
 
 __all__ = ["Writer"]
 
 LARGE = 64 * 1024  # bytes: from here on a payload is not copied to stand behind its header
 BATCH_BYTES = 256 * 1024  # a batch is written when it has gathered this much
-_MAX_HEADER = 14  # bytes; a batch counts it for each message, so that empty ones count too
-
-
-class _Batch:
-    """What one thread has gathered: that thread's alone."""
-
-    __slots__ = ("items", "size")
-
-    def __init__(self) -> None:
-        self.items: list[tuple[int, bytes]] = []
-        self.size = 0  # bytes
+REFUSED = -1  # in place of a ticket
 
 
 class Writer:
-    """See the module.
+    """Writes to one transport.
 
     ``send_timeout``: seconds a peer may not read before the connection is given up.  ``max_queued`` and
-    ``max_queued_bytes``: the bound on what ``post`` leaves waiting.  ``closed_error``: makes what ``send`` raises once
+    ``max_queued_bytes``: the bound on what ``post`` leaves waiting.  ``max_frame``: bytes of one frame; longer messages
+    go out in several.  ``closed_error``: makes what ``send`` raises once
     the connection is closing.  ``on_broken``: told, outside the lock, that writing failed and why.
     """
 
@@ -57,103 +54,109 @@ class Writer:
         send_timeout: float,
         max_queued: int,
         max_queued_bytes: int,
+        max_frame: int | None = None,
+        log: FrameLog | None = None,
         closed_error: Callable[[], ConnectionClosed],
         on_broken: Callable[[str, BaseException | None], None],
     ) -> None:
         self._transport = transport
-        self._send_nowait = transport.send_nowait
         self._masked = masked
         self._deflate = deflate
         self._send_timeout = send_timeout
         self._max_queued = max_queued
         self._max_queued_bytes = max_queued_bytes
+        self._max_frame = max_frame
+        self._short = (
+            LARGE if max_frame is None else min(LARGE, max_frame + 1)
+        )  # bytes: below it, a message is one frame
+        self._log = log
         self._closed_error = closed_error
         self._on_broken = on_broken
+        self.batches = Batches(self.write_batch)
         # guards everything below, and every write to the transport; any thread, never while waiting
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._busy = False  # somebody is in here: the same thread may be interrupted and come again
+        self._later: tuple[Callable[[], int], ...] = ()  # what it wants done then
         self._open = True  # False once a Close frame was queued or writing failed: no message may follow
-        self._queue: deque[Bytes] = deque()
-        self._queued_bytes = 0
-        self._torn = False  # True during a system call: an interrupt then leaves the stream in an unknown state
-        self._progress_at = 0.0  # when the queue last moved (or began), monotonic
+        self._queue = FrameQueue(transport)
+        self._compressing = False  # a message went into the compressor, and has not come out on the wire
+        self._progress_at = 0.0  # when the queue was last seen to have moved, monotonic
         self._over_since: float | None = None  # since when post() finds the queue over its bound
-        self.batches: dict[int, _Batch] = {}  # by thread; each entry is its own thread's alone
         self.on_queued: Callable[[], None] | None = None  # told, outside the lock, that somebody must flush later
-        self.bytes_sent = 0
         self.messages_sent = 0
 
     # -- for the application ----------------------------------------------------------------------------------
 
-    def send(self, data: Data) -> None:
-        """Send one message; back when it is in the kernel.
+    def send(self, data: Data | Pieces) -> None:
+        """Send one message, in one frame or in its pieces; back when it is in the kernel.
 
         SendTimeout when the peer does not take it in time, ConnectionClosed when the connection is not open,
         TypeError or ValueError for what is no message.
         """
-        opcode, payload = as_payload(data)
-        if self.batches and (batch := self.batches.get(threading.get_ident())) is not None:
-            self._gather(batch, opcode, payload)
-            return
-        frame: bytes | tuple[bytes, bytes | bytearray] | None = None
-        if self._deflate is None:
-            encode: Callable[[int, bytes, bool], bytes | tuple[bytes, bytes | bytearray]]
-            encode = encode_frame if len(payload) < LARGE else encode_large_frame
-            frame = encode(opcode, payload, self._masked)
+        try:
+            opcode, payload = as_payload(data)  # type: ignore[arg-type]
+        except TypeError:
+            return self._send_pieces(data)  # type: ignore[arg-type]
+        if self.batches.open and (batch := self.batches.mine()) is not None:
+            return self._gather(batch, opcode, payload)
+        frame: bytes | None = None
+        if self._deflate is None and len(payload) < self._short:
+            frame = encode_frame(opcode, payload, self._masked)
         try:
             with self._lock:
-                if not self._open:
-                    raise self._closed_error()
-                if frame is None:  # a compressor's state follows the order on the wire, so it works under the lock
-                    frame = self._encode(opcode, payload)
-                ticket = self._put(frame) if isinstance(frame, bytes) else self._put_parts(frame)
-                self.messages_sent += 1
+                if self._busy:
+                    self._later += (partial(self._put_if_open, opcode, payload),)
+                    return None
+                self._busy = True
+                try:
+                    if not self._open:
+                        raise self._closed_error()
+                    # a compressor's state follows the order on the wire, so it works under the lock
+                    ticket = self._queue.put(frame) if frame is not None else self._put(opcode, payload)
+                    self.messages_sent += 1
+                    if self._log is not None:
+                        self._log.sent(opcode, payload)
+                finally:
+                    self._busy = False
         except OSError as exc:
             self._break("writing failed", exc)
             raise self._closed_error() from exc
+        finally:
+            if self._later and not self._busy:
+                self._catch_up()
+        return self._wait_for(ticket) if ticket else None
+
+    def _send_pieces(self, data: Pieces) -> None:
+        """A message in as many fragments as there are pieces, all of which are taken before the first is written: an
+        iterator that is slow, or raises, holds nobody up.  No pieces are no message."""
+        opcode, pieces = as_pieces(data)
+        if not pieces:
+            return
+        ticket = self._exclusively(partial(self._put_if_open, opcode, pieces))
+        if ticket == REFUSED:
+            raise self._closed_error()
         if ticket:
             self._wait_for(ticket)
 
-    @contextmanager
-    def batch(self) -> Iterator[None]:
+    def batch(self) -> Batch:
         """Gather what this thread sends inside: see ``Connection.batch``."""
-        ident = threading.get_ident()
-        if ident in self.batches:  # nested: the outer one writes
-            yield
-            return
-        self.batches[ident] = _Batch()
-        try:
-            yield
-        finally:
-            try:
-                self.write_batch()
-            finally:
-                del self.batches[ident]
+        return Batch(self.batches)
 
     def write_batch(self, wait: bool = True) -> None:
         """Write what this thread has gathered, if it has; ``wait``: until it is in the kernel."""
-        if not self.batches:
+        batch = self.batches.mine() if self.batches.open else None
+        if batch is None or not batch.items:
             return
-        gathered = self.batches.get(threading.get_ident())
-        if gathered is None or not gathered.items:
-            return
-        items, gathered.items, gathered.size = gathered.items, [], 0
-        try:
-            with self._lock:
-                if not self._open:
-                    raise self._closed_error()
-                ticket = self._put(b"".join([self._encode(opcode, payload) for opcode, payload in items]))
-                self.messages_sent += len(items)
-        except OSError as exc:
-            self._break("writing failed", exc)
-            raise self._closed_error() from exc
+        ticket = self._exclusively(partial(self._put_all, batch.take()))
+        if ticket == REFUSED:
+            raise self._closed_error()
         if ticket and wait:
             self._wait_for(ticket)
 
-    def _gather(self, batch: _Batch, opcode: int, payload: bytes) -> None:
+    def _gather(self, batch: Batch, opcode: int, payload: bytes) -> None:
         if not self._open:  # a stale answer is as good as one of a moment ago: write_batch looks again
             raise self._closed_error()
-        batch.items.append((opcode, payload))
-        batch.size += len(payload) + _MAX_HEADER
+        batch.add(opcode, payload)
         if batch.size >= BATCH_BYTES:
             self.write_batch()
 
@@ -165,60 +168,52 @@ class Writer:
         ``frame``: the same already encoded, for one that goes to many.
         """
         try:
-            with self._lock:
-                if not self._open:
-                    return False
-                if len(self._queue) >= self._max_queued or self._queued_bytes >= self._max_queued_bytes:
-                    self._over_since = self._over_since or time.monotonic()
-                    return False
-                queued = self._put(frame if frame and not self._deflate else self._encode(opcode, payload))
-                self.messages_sent += opcode < 8
+            with self._lock:  # as in _exclusively, without its calls: this is the way of a broadcast
+                if self._busy:
+                    self._later += (partial(self._post, opcode, payload, frame),)
+                    return True
+                self._busy = True
+                try:
+                    ticket = self._post(opcode, payload, frame)
+                finally:
+                    self._busy = False
         except OSError as exc:
             self._break("writing failed", exc)
             return False
-        if queued and self.on_queued:
+        finally:
+            if self._later and not self._busy:
+                self._catch_up()
+        if ticket > 0 and self.on_queued:
             self.on_queued()
-        return True
+        return ticket != REFUSED
 
     def finish(self, payload: bytes) -> bool:
         """Queue the Close frame; no message after it.  False if there is one already, or writing has failed."""
-        try:
-            with self._lock:
-                if not self._open:
-                    return False
-                self._open = False
-                queued = self._put(encode_frame(Opcode.CLOSE, payload, self._masked))
-        except OSError as exc:
-            self._break("writing failed", exc)
-            return False
-        if queued and self.on_queued:
-            self.on_queued()
-        return True
+        return self._exclusively(partial(self._finish, payload)) != REFUSED
 
     def flush(self) -> bool:
         """Write what the kernel takes of the queue; True when nothing is left."""
-        try:
-            with self._lock:
-                return self._flush()
-        except OSError as exc:
-            self._break("writing failed", exc)
-            return True
+        self._exclusively(self._flush, tell=False)
+        return not len(self._queue)
 
     def fail(self) -> None:
         """Forget what is queued; every sender, waiting or to come, gets the connection's end."""
-        with self._lock:
-            self._forget_queue()
+        self._exclusively(self._forget_queue)
 
     def close_transport(self) -> None:
         """Close the transport while nobody is writing to it."""
-        with self._lock:
-            self._open = False
-            self._transport.close()
+        self._exclusively(self._close_transport)
 
     def forget_in_child(self) -> None:
         """After fork, in the child: the lock may be held by a thread that is not here."""
-        self._lock = threading.Lock()
-        self.close_transport()
+        self._lock = threading.RLock()
+        self._busy = False
+        self._close_transport()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it is the calling thread's own interrupted frame that is writing: what is to be done waits for it."""
+        return self._busy and owned(self._lock)
 
     @property
     def open(self) -> bool:
@@ -226,127 +221,184 @@ class Writer:
         return self._open
 
     @property
+    def bytes_sent(self) -> int:
+        """Bytes that are in the kernel, or further."""
+        return self._queue.bytes_sent
+
+    @property
     def queued(self) -> tuple[int, int]:
         """Frames and bytes that the kernel has not taken yet."""
-        return len(self._queue), self._queued_bytes
+        return len(self._queue), self._queue.waiting
 
     def stuck(self, now: float) -> str | None:
         """Why this peer is too slow to be kept, None while it is not (RFC 6455 has 1013 for the former)."""
+        if self._queue.moved:
+            self._queue.moved, self._progress_at = False, now
         over = self._over_since
         if over is not None and now - over > self._send_timeout:
             return f"more was queued than it may be for {self._send_timeout:g} s"
-        if self._queue and now - self._progress_at > self._send_timeout:
+        if len(self._queue) and now - self._progress_at > self._send_timeout:
             return f"the peer did not read for {self._send_timeout:g} s"
         return None
 
+    # -- one at a time ------------------------------------------------------------------------------------------
+
+    def _exclusively(self, act: Callable[[], int], tell: bool = True) -> int:
+        """Do it with the lock held: its ticket.  0 when it was noted, for this thread's own interrupted frame to do.
+
+        ``tell``: whether somebody who flushes is told when something is left to be flushed.
+        """
+        try:
+            with self._lock:
+                if self._busy:
+                    self._later += (act,)
+                    return 0
+                self._busy = True
+                try:
+                    ticket = act()
+                finally:
+                    self._busy = False
+        except OSError as exc:
+            self._break("writing failed", exc)
+            return REFUSED
+        finally:
+            if self._later and not self._busy:
+                self._catch_up()
+        if ticket > 0 and tell and self.on_queued:
+            self.on_queued()
+        return ticket
+
+    def _catch_up(self) -> None:
+        """Do what was noted meanwhile."""
+        while self._later:
+            act, *rest = self._later
+            self._later = tuple(rest)
+            self._exclusively(act)
+
     # -- with _lock held ----------------------------------------------------------------------------------------
 
-    def _encode(self, opcode: int, payload: bytes) -> bytes:
+    def _encode(self, opcode: int, payload: bytes | list[bytes]) -> bytes:
+        """The frames of a message, or of a control frame.  Compressed, pieces become one: its boundaries are ours."""
+        rsv1 = False
         if self._deflate is not None and opcode < 8:
+            if self._compressing:
+                raise ConnectionAbortedError("an interrupt came in the middle of compressing a message")
+            self._compressing = True
+            payload = payload if isinstance(payload, bytes) else b"".join(payload)
             compressed = self._deflate.compress(payload)
             if compressed is not None:
-                return encode_frame(opcode, compressed, self._masked, rsv1=True)
-        return encode_frame(opcode, payload, self._masked)
+                payload, rsv1 = compressed, True
+        if isinstance(payload, bytes) and (opcode >= 8 or self._max_frame is None or len(payload) <= self._max_frame):
+            return encode_frame(opcode, payload, self._masked, rsv1)
+        pieces = [payload] if isinstance(payload, bytes) else payload
+        return encode_fragments(opcode, pieces, self._masked, rsv1, self._max_frame)
 
-    def _put(self, frame: bytes) -> int:
-        """Write or queue one frame: 0 when it is in the kernel, else what ``bytes_sent`` will be when it is."""
-        if self._queue:
-            rest: bytes | memoryview = frame
-        else:
-            # as _write does, without the call: this is the way of nearly every message
-            if self._torn:
-                raise _interrupted()
-            self._torn = True
-            try:
-                sent = self._send_nowait(frame)
-            except OSError:
-                self._torn = False
-                raise
-            self.bytes_sent += sent
-            self._torn = False
-            if sent == len(frame):
-                return 0
-            rest = memoryview(frame)[sent:]
-            self._progress_at = time.monotonic()
-        self._queue.append(rest)
-        self._queued_bytes += len(rest)
-        return self.bytes_sent + self._queued_bytes
+    def _put(self, opcode: int, payload: bytes | list[bytes]) -> int:
+        if self._deflate is None and self._max_frame is None and isinstance(payload, bytes) and len(payload) >= LARGE:
+            return self._queue.put_parts(*encode_large_frame(opcode, payload, self._masked))
+        ticket = self._queue.put(self._encode(opcode, payload))
+        self._compressing = False
+        return ticket
 
-    def _put_parts(self, parts: tuple[bytes, bytes | bytearray]) -> int:
-        """The same for a frame in parts, which are queued together lest an interrupt come between them."""
-        if not self._queue:
-            self._progress_at = time.monotonic()
-        self._queue.extend(parts)
-        self._queued_bytes += len(parts[0]) + len(parts[1])
-        ticket = self.bytes_sent + self._queued_bytes
-        return 0 if self._flush() else ticket
+    def _put_if_open(self, opcode: int, payload: bytes | list[bytes]) -> int:
+        if not self._open:
+            return REFUSED
+        ticket = self._put(opcode, payload)
+        self.messages_sent += opcode < 8
+        if self._log is not None:
+            self._log.sent(opcode, payload if isinstance(payload, bytes) else b"".join(payload))
+        return ticket
 
-    def _forget_queue(self) -> None:
+    def _put_all(self, items: list[tuple[int, bytes]]) -> int:
+        if not self._open:
+            return REFUSED
+        frames = []
+        for opcode, payload in items:
+            frames.append(self._encode(opcode, payload))
+            self._compressing = False
+        self._compressing = self._deflate is not None
+        ticket = self._queue.put(b"".join(frames))
+        self._compressing = False
+        self.messages_sent += len(items)
+        if self._log is not None:
+            for opcode, payload in items:
+                self._log.sent(opcode, payload)
+        return ticket
+
+    def _post(self, opcode: int, payload: bytes, frame: bytes | None) -> int:
+        if not self._open:
+            return REFUSED
+        if len(self._queue) >= self._max_queued or self._queue.waiting >= self._max_queued_bytes:
+            self._over_since = self._over_since or time.monotonic()
+            return REFUSED
+        if frame is None or self._deflate is not None or len(payload) >= self._short or self._log is not None:
+            return self._put_if_open(opcode, payload)
+        self.messages_sent += opcode < 8
+        return self._queue.put(frame)
+
+    def _finish(self, payload: bytes) -> int:
+        if not self._open:
+            return REFUSED
         self._open = False
-        self._queue.clear()
-        self._queued_bytes = 0
+        if self._log is not None:
+            self._log.sent(Opcode.CLOSE, payload)
+        return self._queue.put(encode_frame(Opcode.CLOSE, payload, self._masked))
 
-    def _flush(self) -> bool:
-        queue = self._queue
-        while queue:
-            head = queue[0]
-            sent = self._write(head, self._send_nowait if len(queue) == 1 else self._transport.send_more_nowait)
-            if sent:
-                self._queued_bytes -= sent
-                self._progress_at = time.monotonic()
-            if sent < len(head):
-                if sent:
-                    queue[0] = memoryview(head)[sent:]
-                break
-            queue.popleft()
-        if len(queue) < self._max_queued and self._queued_bytes < self._max_queued_bytes:
+    def _flush(self) -> int:
+        left = not self._queue.flush()
+        if len(self._queue) < self._max_queued and self._queue.waiting < self._max_queued_bytes:
             self._over_since = None
-        return not queue
+        return int(left)
 
-    def _write(self, data: Bytes, send: Callable[[Bytes], int]) -> int:
-        if self._torn:
-            raise _interrupted()
-        self._torn = True
-        try:
-            sent = send(data)
-        except OSError:
-            self._torn = False
-            raise
-        self.bytes_sent += sent
-        self._torn = False
-        return sent
+    def _forget_queue(self) -> int:
+        self._open = False
+        self._queue.forget()
+        return 0
+
+    def _close_transport(self) -> int:
+        self._open = False
+        self._transport.close()
+        return 0
 
     # -- waiting, without the lock ------------------------------------------------------------------------------
 
     def _wait_for(self, ticket: int) -> None:
         """Until all bytes up to ``ticket`` are in the kernel; the deadline counts from the last progress."""
-        seen = self.bytes_sent
+        try:
+            self._wait_patiently(ticket)
+        except BaseException:
+            if self.on_queued:  # what is queued is to go out all the same
+                self.on_queued()
+            raise
+
+    def _wait_patiently(self, ticket: int) -> None:
+        queue = self._queue
+        seen = queue.bytes_sent
         deadline = Deadline(self._send_timeout)
         text = f"the peer did not read for {self._send_timeout:g} s"
-        while self.bytes_sent < ticket:
+        while queue.bytes_sent < ticket:
             self._transport.wait_writable(deadline.remaining())
             self.flush()
-            empty = not self._queue  # looked at first: who writes counts before he takes a frame off the queue
-            if self.bytes_sent >= ticket:
+            empty = not len(queue)  # looked at first: who writes counts before he takes a frame off the queue
+            if queue.bytes_sent >= ticket:
                 return
             if empty:  # fail() emptied it; if for want of time, then the housekeeper was a moment faster than we
                 if deadline.passed:
                     raise SendTimeout(text)
                 raise self._closed_error()
-            if self.bytes_sent != seen:
-                seen, deadline = self.bytes_sent, Deadline(self._send_timeout)
-            elif deadline.passed:
-                with self._lock:  # look again where nobody can write: what raises must not be delivered after all
-                    if self.bytes_sent != seen:
-                        continue
-                    self._forget_queue()
+            if queue.bytes_sent != seen:
+                seen, deadline = queue.bytes_sent, Deadline(self._send_timeout)
+            elif deadline.passed and self._exclusively(partial(self._give_up_at, seen)) == REFUSED:
                 self._on_broken(text, None)
                 raise SendTimeout(text)
+
+    def _give_up_at(self, seen: int) -> int:
+        """Forget the queue, unless it has moved: what raises must not be delivered after all."""
+        if self._queue.bytes_sent != seen:
+            return 0
+        self._forget_queue()
+        return REFUSED
 
     def _break(self, text: str, error: BaseException | None) -> None:
         self.fail()
         self._on_broken(text, error)
-
-
-def _interrupted() -> OSError:
-    return ConnectionAbortedError("an interrupt came in the middle of an earlier write")

@@ -20,7 +20,7 @@ __all__ = ["Target", "check_headers", "environment_proxy", "parse_proxy", "parse
 
 _DEFAULT_PORTS = {"ws": 80, "wss": 443, "http": 8080, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 _UNSAFE = re.compile(r"[\x00-\x20\x7f]")
-_OURS = frozenset({"upgrade", "connection", "cookie", "origin"})  # and every sec-websocket-*: the library sets them
+_OURS = frozenset({"upgrade", "connection", "origin"})  # and every sec-websocket-*: the library sets them
 
 
 @dataclass(frozen=True)
@@ -105,5 +105,5 @@ def check_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]] | None)
         check_token("a header's name", name)
         check_value(f"the header {name}", value)
         if name.lower() in _OURS or name.lower().startswith("sec-websocket-"):
-            raise ValueError(f"the header {name} is set by the library; see the options origin, cookie, subprotocols")
+            raise ValueError(f"the header {name} is set by the library; see the options origin, subprotocols")
     return pairs

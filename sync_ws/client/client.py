@@ -20,10 +20,10 @@ from ..channel.inbox import Note
 from ..channel.limits import Limits
 from ..checks import FOREVER, check_count, check_seconds, check_timeout
 from ..endings import CloseCode, Reason
-from ..errors import ConcurrentReceive, ConnectionClosed, HandshakeError, HandshakeTimeout
+from ..errors import ConcurrentReceive, ConnectionClosed, HandshakeError, HandshakeTimeout, NotConnected
 from ..events import EventBus, H
 from ..forking import ToldOfForks
-from ..messages import Data, Message
+from ..messages import Data, Message, Pieces, listed
 from ..protocol.closing import check_close
 from ..timing import SYSTEM_CLOCK, Clock, Deadline
 from .backoff import Backoff
@@ -31,6 +31,7 @@ from .events import EVENTS
 from .heartbeat import Heartbeat
 from .line import CLOSED_BY_US, Line, OpenedBefore
 from .options import ClientOptions, HeaderFields
+from .outbox import Offline
 from .state import ClientState, should_reconnect
 from .thread import ClientThread
 
@@ -51,15 +52,15 @@ class Client(Conversation):
         url: str | Callable[[], str],
         *,
         headers: HeaderFields | Callable[[], HeaderFields] | None = None,
-        subprotocols: Iterable[str] = (),
-        origin: str | None = None,
-        cookie: str | None = None,
-        proxy: str | None = None,
+        subprotocols: Iterable[str] | Callable[[], Iterable[str]] = (),
+        origin: str | Callable[[], str | None] | None = None,
+        cookie: str | Callable[[], str | None] | None = None,
+        proxy: str | Callable[[], str | None] | None = None,
         ssl_context: Any = None,
-        heartbeat: Heartbeat | None = Heartbeat(),
+        heartbeat: Heartbeat | float | None = Heartbeat(),
         reconnect: Backoff | float | None = Backoff(),
         should_reconnect: Callable[[Reason], bool] = should_reconnect,
-        offline: str = "queue",
+        offline: Offline | str = Offline(),
         compression: bool = False,
         max_message: int = 1 << 20,
         max_fragments: int = 1024,
@@ -85,15 +86,15 @@ class Client(Conversation):
             compression=compression,
             open_timeout=open_timeout,
             limits=limits,
-            heartbeat=heartbeat,
+            heartbeat=Heartbeat.of(heartbeat),
             backoff=Backoff.of(reconnect),
             should_reconnect=should_reconnect,
-            offline=offline,
+            offline=Offline.of(offline),
             clock=clock,
         )
-        super().__init__()
         self._options = options
-        self._line = Line(limits, offline)
+        self._line = Line(limits, options.offline)
+        super().__init__(self._line.inbox)
         self._bus = EventBus(EVENTS)
         self._thread = ClientThread(options, self._line, self._bus)
         _clients.add(self)
@@ -145,10 +146,8 @@ class Client(Conversation):
         event is the last there is.  What was queued and never sent is in that event.  ValueError, and nothing is
         changed, for a code that must not be sent (RFC 6455 section 7.4) or a reason of more than 123 bytes.
         """
+        _check_goodbye(code, reason)
         timeout = check_timeout("timeout", timeout)
-        if not isinstance(reason, str) or isinstance(code, bool) or not isinstance(code, int):
-            raise TypeError(f"a close code is a whole number and its reason a string, not {code!r} and {reason!r}")
-        check_close(code, reason)
         timeout = self._options.limits.close_timeout if timeout is None else timeout
         deadline = Deadline(min(timeout, threading.TIMEOUT_MAX))
         dial, channel, monitor = self._line.close()
@@ -162,7 +161,30 @@ class Client(Conversation):
             patience = deadline.remaining() or 0.0
             # a part of it is for the client's thread, which tidies up behind a handshake that was given up
             channel.close(code, reason, patience - min(0.25, patience / 4))
+            if not channel.ended or channel.receiver.interrupted or channel.writer.interrupted:
+                return  # a signal's handler, and the frame that it interrupted has to go on first
         self._join(deadline)
+
+    def reconnect(self, code: int = CloseCode.NORMAL, reason: str = "", timeout: float | None = None) -> None:
+        """Drop the present connection and come back at once: whatever connection there is afterwards is another one.
+
+        By the application's own word: ``should_reconnect`` is not asked, and it works with ``reconnect=None``, too.
+        What is queued stays queued.  While open: the closing handshake with ``code`` and ``reason``, then an attempt
+        without a delay; the ``close`` event has ``reconnecting=True`` and says why.  While an attempt is under way:
+        that one is given up for a new one, with what the functions among the options say now.  While waiting: the wait
+        is over.
+
+        From any thread, the event functions and a signal's handler; back within ``timeout`` seconds (None:
+        ``close_timeout``), which is how long the closing handshake may take.  It does not wait for the new connection.
+        NotConnected before ``open``; ConnectionClosed once it is over for good.
+        """
+        _check_goodbye(code, reason)
+        timeout = check_timeout("timeout", timeout)
+        dial, channel = self._line.reconnect()
+        if dial is not None:
+            dial.cancel()
+        if channel is not None:
+            channel.close(code, reason, timeout)
 
     def _join(self, deadline: Deadline) -> None:
         """Wait for the client's thread to end, unless it would wait for us."""
@@ -182,7 +204,7 @@ class Client(Conversation):
         """Open, if that has not been done, and return when the conversation is over: why it is.
 
         For programs that live in their event functions.  The result is what ``reason`` is from then on: its ``text``,
-        or ``str`` of it, says why in words; ``by_us`` is false when it gave up; ``error`` is what a function raised
+        or ``str`` of it, says why in words; ``code`` is 1000 after a clean end; ``error`` is what a function raised
         that ended the client, SystemExit say.  Raises nothing but an interrupt (Ctrl-C), which closes the client and
         is passed on.
         """
@@ -200,14 +222,18 @@ class Client(Conversation):
 
     # -- talking --------------------------------------------------------------------------------------------------
 
-    def send(self, data: Data) -> None:
+    def send(self, data: Data | Pieces) -> None:
         """Send one message: str as text, bytes as binary.  Safe from any thread, in order for each.
 
-        Back when it is in the kernel, or, while there is no connection, in the queue (``offline="queue"``), which goes
-        out first after the reconnect.  QueueFull when that is full; NotConnected with ``offline="raise"``;
-        ConnectionClosed when it is over for good; SendTimeout when the server does not read for ``send_timeout``
-        seconds.
+        Back when it is in the kernel, or, while there is no connection, in the queue, which goes out first after the
+        reconnect; when that is full, as ``offline`` says (see ``Offline``).  QueueFull when there is no room in it;
+        NotConnected with ``offline="raise"``; ConnectionClosed when it is over for good; SendTimeout when the server
+        does not read for ``send_timeout`` seconds.
         """
+        if not isinstance(data, (str, bytes, bytearray, memoryview)):
+            data = listed(data)  # type: ignore[assignment]  # an iterator can be asked only once
+            if not data:
+                return None
         while True:
             channel = self._line.sending_channel
             if channel is not None:
@@ -219,14 +245,27 @@ class Client(Conversation):
             if self._send_offline(data, channel):
                 return None
 
-    def _send_offline(self, data: Data, tried_channel: Channel | None) -> bool:
+    def _send_offline(self, data: Data | Pieces, tried_channel: Channel | None) -> bool:
         """Queue it, or raise; False when there is a new connection to try instead of ``tried_channel``."""
         greeting_channel = self._thread.greeting_channel
         if greeting_channel is None:
-            return self._line.put_offline(data, tried_channel)
+            in_our_thread = threading.current_thread() is self._thread
+            return self._line.put_offline(data, tried_channel, may_wait=not in_our_thread)
         self._line.check_going_on()
         greeting_channel.send(data)
         return True
+
+    def ping(self, timeout: float = 10.0) -> float:
+        """The round-trip time of a Ping (RFC 6455 section 5.5.2), in seconds.
+
+        From any thread; reads if nobody else does.  NotConnected while there is no connection; TimeoutError when no
+        Pong comes within ``timeout`` seconds; ConnectionClosed when the connection ends meanwhile, or it is over.
+        """
+        channel = self._line.reading_channel
+        if channel is None:
+            self._line.check_going_on()
+            raise NotConnected(f"not connected now: {self._line.last_trouble}")
+        return channel.ping(timeout)
 
     def batch(self) -> AbstractContextManager[None]:
         """As ``Connection.batch``, over the present connection; without one, messages are queued as ever."""
@@ -246,17 +285,18 @@ class Client(Conversation):
             channel = self._line.reading_channel
             if channel is not None:
                 try:
-                    item = channel.read(timeout if deadline is None else deadline.remaining())
+                    item = channel.read_kept(timeout if deadline is None else deadline.remaining())
                 except ConnectionClosed:
                     item = None
-                if item is not None and not isinstance(item, Note):
-                    return item
+                if item is not None and item.__class__ is not Note:
+                    return item  # type: ignore[return-value]
             if deadline is None:
                 deadline = Deadline(timeout)
             if item is None:
                 item = self._line.take_left(channel, deadline, may_wait=not in_our_thread)
             if isinstance(item, Note):
                 self._line.put_aside(item)
+                self._inbox.kept = None
             elif item is not None:
                 return item
 
@@ -313,11 +353,18 @@ class Client(Conversation):
 
     def _forget_in_child(self) -> None:
         """After fork: somebody else may have been in recv(); the rest is the line's to forget."""
-        self._receive_lock = threading.Lock()
+        self._receiving = False
         if self.state is ClientState.IDLE:  # Python takes a thread that was never started for one that has ended
             self._thread = ClientThread(self._options, self._line, self._bus)
         else:
             self._thread.gone.set()
+
+
+def _check_goodbye(code: int, reason: str) -> None:
+    """See ``close``."""
+    if not isinstance(reason, str) or isinstance(code, bool) or not isinstance(code, int):
+        raise TypeError(f"a close code is a whole number and its reason a string, not {code!r} and {reason!r}")
+    check_close(code, reason)
 
 
 _clients: ToldOfForks[Client] = ToldOfForks()

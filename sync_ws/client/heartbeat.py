@@ -1,28 +1,44 @@
-"""The client's heartbeat: how often, how long to wait for an answer, and the timer that drives it.
+"""The client's heartbeat: what it asks, how often, how long to wait for an answer, and the timer that drives it.
 
 Why so: a TCP connection whose other end has vanished looks like an idle one.  The client asks at every interval; if
 nothing at all has come back when the timeout is over, that connection is given up.  Any byte from the peer counts as
 an answer, and so do bytes that wait unread in the socket: a busy application must not look like a dead server.
 
+What suits any server is a Ping: RFC 6455 section 5.5.2 has every server answer it, and no application sees it.  A
+message of ours in somebody else's protocol is another matter.  Of the servers tried, those that do not know it fall
+silent (and the connection was given up every 33 seconds), send an error message to the application each time, or close
+with 1008, after which no client comes back; to send one and see would be too late.  So the message of the article goes
+out by itself only to a server that says in its response (``HEART_BEAT_HEADER``) that it answers it, as this library's
+does, for that server's own ``heartbeat`` event.  Everybody else gets Pings, unless told otherwise: ``kind="message"``
+for node's server of the article, or a ``message`` of the application's own.
+
+What passes for the answer to the application's own message is taken out of what it receives, whether one is awaited or
+not: what is a message must not depend on the time.  It is taken out where messages are parsed, so it goes well though
+nobody calls ``recv``.  The price is that ``answer`` is called with the reading side held.
+
 The monitor does no I/O of its own.  It has one armed timer at a time; since ``Timer.cancel`` cannot stop a function
 that is already running, a generation number makes late ones harmless.
 
-Threading: every method from any thread.  ``_lock`` is held for assignments; ``send`` and ``on_dead`` are called
-without it, in the timer's thread.
+Threading: every method from any thread.  ``_lock`` is held for assignments; ``message``, ``send`` and ``on_dead`` are
+called without it, in the timer's thread.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
-from typing import Callable
+from typing import Any
 
 from ..checks import check_seconds
 from ..envelope import ModeCode, encode
 from ..interrupts import Flag
+from ..messages import Message, Opcode, as_payload
+from ..protocol.handshake import HEART_BEAT_HEADER
+from ..protocol.intercepts import HEART_BEAT, MAX_LENGTH, Intercept
 from ..protocol.liveness import LATE, Liveness, Verdict
 from ..timing import Clock, TimerHandle
 
@@ -30,33 +46,103 @@ __all__ = ["Heartbeat", "HeartbeatMonitor"]
 
 log = logging.getLogger("sync_ws.client")
 RETRY = 0.25  # seconds between two attempts to get a thread for the timer
+KINDS = ("auto", "message", "ping")
 
 
 @dataclass(frozen=True)
 class Heartbeat:
     """Every ``interval`` seconds ask for a sign of life; none within ``timeout`` seconds: the connection is dead.
 
-    ``kind``: ``"message"`` sends ``{"ModeCode":"heart_beat","msg":<time>}``, which any server that sends messages back
-    answers; ``"ping"`` sends a Ping frame (RFC 6455 section 5.5.2), which every server answers.  Both times are above
-    0.
+    Where ``timeout`` is the longer of the two, the next question waits for its end.
+
+    ``kind``: ``"ping"`` sends a Ping frame (RFC 6455 section 5.5.2), which every server answers.  ``"message"`` sends
+    ``{"ModeCode":"heart_beat","msg":<time>}``, for a server that sends it back.  ``"auto"`` is the message for a server
+    that says that it answers it, as this library's does, and a Ping for all others.
+
+    ``message``: what to send instead, str as text or bytes as binary, or a function that is called for each.
+    ``answer``: what comes back, or ``function(message)`` that says whether a message is it.  An answer is measured and
+    kept from the application; without an ``answer`` everything that comes is the application's.  The functions are
+    called by threads of the library: ``message`` may take its time, ``answer`` is called for every message of less than
+    1024 characters while the connection is being read, so it looks and returns.
+
+    ValueError or TypeError for anything else; both times are above 0.
     """
 
     interval: float = 30.0
     timeout: float = 3.0
-    kind: str = "message"
+    kind: str = "auto"
+    message: Message | Callable[[], Message] | None = None
+    answer: Message | Callable[[Message], object] | None = None
 
     def __post_init__(self) -> None:
         check_seconds("Heartbeat.interval", self.interval)
         check_seconds("Heartbeat.timeout", self.timeout)
-        if self.kind not in ("message", "ping"):
-            raise ValueError(f'Heartbeat.kind is "message" or "ping", not {self.kind!r}')
+        if self.kind not in KINDS:
+            raise ValueError(f'Heartbeat.kind is "auto", "message" or "ping", not {self.kind!r}')
+        for name, value in (("message", self.message), ("answer", self.answer)):
+            if value is not None and not callable(value) and not isinstance(value, (str, bytes)):
+                raise TypeError(f"Heartbeat.{name} is str, bytes or a function, not {type(value).__name__}")
+        if self.message is None:
+            if self.answer is not None:
+                raise ValueError("Heartbeat.answer needs a Heartbeat.message that it is the answer to")
+        elif self.kind == "ping":
+            raise ValueError('Heartbeat.message is not for kind="ping": a Ping is no message')
+        elif not callable(self.message):
+            as_payload(self.message)
+        if isinstance(self.answer, (str, bytes)) and len(as_payload(self.answer)[1]) >= MAX_LENGTH:
+            raise ValueError(f"Heartbeat.answer has less than {MAX_LENGTH} bytes, not {len(self.answer)}")
+
+    @classmethod
+    def of(cls, value: Heartbeat | float | None) -> Heartbeat | None:
+        """What a ``heartbeat=`` argument means: a policy, the seconds between two heartbeats, or None for none."""
+        if value is None or isinstance(value, Heartbeat):
+            return value
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"heartbeat is a sync_ws.Heartbeat, a number of seconds or None, not {value!r}")
+        return cls(interval=check_seconds("heartbeat (None for none)", value))
+
+    def towards(self, headers: Mapping[str, str]) -> Heartbeat:
+        """The same for a server that answered with these headers: its ``kind`` is not ``"auto"`` any more."""
+        if self.kind != "auto":
+            return self
+        answered = [item.strip() for item in headers.get(HEART_BEAT_HEADER, "").split(",")]
+        ours = self.message is not None or ModeCode.HEART_BEAT in answered
+        return replace(self, kind="message" if ours else "ping")
+
+    def intercept(self, raised: Callable[[Exception], object]) -> Intercept | None:
+        """Which messages are its answers, None when none is.  ``raised`` gets what the application's function raises;
+        that message goes to the application.
+        """
+        answer = self.answer
+        if self.message is None:
+            return HEART_BEAT if self.kind == "message" else None
+        if answer is None:
+            return None
+        if isinstance(answer, str):  # node's ws, told to send text back, sends it as binary; so the text is what counts
+            return Intercept("heartbeat", answer, lambda text: bool(text == answer))
+        if isinstance(answer, bytes):
+            try:
+                mark = answer.decode()
+            except UnicodeDecodeError:
+                mark = ""
+            return Intercept("heartbeat", mark, lambda message: isinstance(message, bytes) and message == answer, True)
+
+        def is_answer(message: Any) -> bool:
+            try:
+                return bool(answer(message))
+            except Exception as exc:
+                raised(exc)
+                return False
+
+        return Intercept("heartbeat", "", is_answer, verbatim=True)
 
 
 class HeartbeatMonitor:
     """Watches one connection.
 
-    ``send(payload)``: send a heartbeat without waiting.  ``received()``: how many bytes have come so far.
-    ``unread()``: whether bytes wait in the socket.  ``on_dead(text)``: nothing came.
+    ``policy``: not ``"auto"``.  ``send(opcode, payload)``: send a heartbeat without waiting.  ``received()``: how many
+    bytes have come so far.  ``unread()``: whether bytes wait in the socket.  ``on_dead(text)``: nothing came.
+    ``raised(exception)``: the application's function for the message did; a Ping goes out in its place.
     """
 
     def __init__(
@@ -64,10 +150,11 @@ class HeartbeatMonitor:
         policy: Heartbeat,
         clock: Clock,
         *,
-        send: Callable[[str], object],
+        send: Callable[[int, bytes], object],
         received: Callable[[], int],
         unread: Callable[[], bool],
         on_dead: Callable[[str], None],
+        raised: Callable[[Exception], object],
     ) -> None:
         self._policy = policy
         self._clock = clock
@@ -75,6 +162,7 @@ class HeartbeatMonitor:
         self._received = received
         self._unread = unread
         self._on_dead = on_dead
+        self._raised = raised
         # guards everything below; any thread, for assignments and for arming a timer.  Its owner may enter again, for
         # stop() may come from a signal handler that interrupted any of these methods
         self._lock = threading.RLock()
@@ -83,7 +171,7 @@ class HeartbeatMonitor:
         self._timer: TimerHandle | None = None
         self._due = 0.0  # when the timer fires, monotonic
         self._liveness = Liveness(policy.interval, policy.timeout, clock.monotonic(), silent_only=False)
-        self._payload = ""
+        self._payload = b""
         self._sent_at: float | None = None  # None once the answer has come
         self._count = 0
         self.rtt: float | None = None  # seconds, of the last answered heartbeat
@@ -107,10 +195,12 @@ class HeartbeatMonitor:
                 self._timer.cancel()
             self._timer, self._due = None, 0.0
 
-    def answered(self, payload: str) -> float | None:
-        """``payload`` came back: the round-trip time in seconds, None if it is not the last one sent."""
+    def answered(self, payload: bytes | None) -> float | None:
+        """``payload`` came back, or (None) an answer that does not say to what: the round-trip time in seconds, None if
+        it is not the last heartbeat's.
+        """
         with self._lock:
-            if self._sent_at is None or payload != self._payload:
+            if self._sent_at is None or (payload is not None and payload != self._payload):
                 return None
             self.rtt = self._clock.monotonic() - self._sent_at
             self._sent_at = None
@@ -139,7 +229,6 @@ class HeartbeatMonitor:
 
     def _fire(self, generation: int) -> None:
         unread = self._liveness.asked and self._unread()  # asked of the system, so before the lock
-        payload = None
         with self._lock:
             if generation != self._generation:
                 return
@@ -148,24 +237,37 @@ class HeartbeatMonitor:
             if verdict is Verdict.DEAD:
                 self._generation += 1
                 self._timer, self._due = None, 0.0
-            else:
-                if verdict is Verdict.ASK:
-                    payload = self._begin(now)
+            elif verdict is Verdict.WAIT:
                 self._arm(max(0.0, self._liveness.due - now))
-        if payload is not None:
-            self._send(payload)
+        if verdict is Verdict.ASK:
+            self._ask(generation)
         elif verdict is Verdict.DEAD:
-            self._on_dead(f"no answer to a heartbeat within {self._policy.timeout:g} s")
+            what = "a Ping" if self._policy.kind == "ping" else "a message"
+            self._on_dead(f"no answer to a heartbeat within {self._policy.timeout:g} s ({what})")
         while self.lost:  # the one thread that is certain to be there is this one
             self._stopped.wait(RETRY)
             self.revive()
 
-    def _begin(self, now: float) -> str:
-        """With _lock held: note what is about to be sent."""
-        self._count += 1
-        if self._policy.kind == "ping":
-            self._payload = f"heartbeat {self._count}"
-        else:
-            self._payload = encode(ModeCode.HEART_BEAT, datetime.now(timezone.utc).isoformat())
-        self._sent_at = now
-        return self._payload
+    def _ask(self, generation: int) -> None:
+        opcode, payload = self._question()
+        with self._lock:
+            if generation != self._generation:  # stopped while the application's function took its time
+                return
+            now = self._clock.monotonic()
+            self._payload, self._sent_at = payload, now
+            self._liveness.asked_at(now)
+            self._arm(self._policy.timeout)
+        self._send(opcode, payload)
+
+    def _question(self) -> tuple[int, bytes]:
+        """What to send now.  Without _lock: the application's function may be asked."""
+        message = self._policy.message
+        if message is None and self._policy.kind == "message":
+            return as_payload(encode(ModeCode.HEART_BEAT, datetime.now(timezone.utc).isoformat()))
+        if message is not None:
+            try:
+                return as_payload(message() if callable(message) else message)
+            except Exception as exc:
+                self._raised(exc)
+        self._count += 1  # by one thread at a time: there is one timer
+        return Opcode.PING, f"heartbeat {self._count}".encode()

@@ -21,6 +21,7 @@ what ``close`` has to find (a dial, a channel) is assigned before ``closing`` is
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from typing import Any
@@ -32,15 +33,16 @@ from ..endings import Close, Reason
 from ..errors import ConnectionClosed, NotConnected
 from ..forking import ToldOfForks
 from ..interrupts import Flag, Waiters, owned
-from ..messages import Data, Message
+from ..messages import Data, Message, Pieces
 from ..timing import Deadline
 from .dial import Dial
 from .heartbeat import HeartbeatMonitor
-from .outbox import Outbox, entry_of
+from .outbox import Offline, Outbox, entry_of
 from .state import ClientState, check_transition
 
 __all__ = ["CLOSED_BY_US", "Line", "OpenedBefore"]
 
+log = logging.getLogger("sync_ws.client")
 COUNTERS = ("opened", "attempts_failed", "messages_received", "messages_sent", "bytes_received", "bytes_sent")
 CLOSED_BY_US = Reason("closed by us", by_us=True)
 NOT_OPENED = "the client has not been opened; call open() or use it as a context manager"
@@ -51,10 +53,11 @@ class OpenedBefore(RuntimeError):
 
 
 class Line:
-    """See the module.  ``offline``: ``"queue"`` or ``"raise"``, what becomes of a message while nobody can send it."""
+    """See the module.  ``offline``: what becomes of a message while nobody can send it; None: its sender is told."""
 
-    def __init__(self, limits: Limits, offline: str = "queue") -> None:
+    def __init__(self, limits: Limits, offline: Offline | None = Offline()) -> None:
         self._offline = offline
+        self._send_timeout = limits.send_timeout
         self._lock = threading.RLock()  # guards everything below; see the module
         self._waiters = Waiters()  # woken after every change that somebody may wait for
         self._phase = ClientState.IDLE  # how far the client's thread has come; never CLOSING or CLOSED
@@ -70,7 +73,9 @@ class Line:
         self.subprotocol: str | None = None  # of that connection
         self.inbox = Inbox()  # filled by the channels, under their lock, and outlives them
         self.aside: deque[Note] = deque(maxlen=MAX_NOTES)  # met by a thread in recv(), for the client's thread to tell
-        self._outbox = Outbox(limits.max_queued, limits.max_queued_bytes)
+        self._outbox = Outbox(offline or Offline())
+        self._dropped_before = 0  # of the messages that made room for others, those that have been told of
+        self._asked = False  # reconnect() was called, and no attempt has begun since
         self._last_reason: Reason | None = None  # of the attempt or the connection that ended last
         self._close_frames: tuple[Close | None, Close | None] = (None, None)  # sent, received; of the last connection
         self._rtt: list[float] = []  # seconds, of the last answered heartbeat; set without the lock
@@ -117,10 +122,32 @@ class Line:
             self.closing = True
             return self._dial, self.reading_channel, self.monitor
 
-    def finish(self, reason: Reason) -> None:
-        """There will be no other connection: nothing is queued from now on."""
+    def reconnect(self) -> tuple[Dial | None, Channel | None]:
+        """Whatever connection there will be from now on is another: what is under way, for the caller to end.
+
+        ConnectionClosed when there will be none, NotConnected when it has not begun.
+        """
         with self._lock:
+            self.check_going_on()
+            self._asked = True
+            self._waiters.wake()
+            return self._dial, self.reading_channel
+
+    @property
+    def asked(self) -> bool:
+        """Whether reconnect() was called, and no attempt has begun since."""
+        return self._asked and not self.closing
+
+    def finish(self, reason: Reason, unless_asked: bool = False) -> bool:
+        """There will be no other connection: nothing is queued from now on.  False when reconnect() came first, if
+        that matters: then there will be one.
+        """
+        with self._lock:
+            if unless_asked and self.asked:
+                return False
             self._final = reason
+            self._waiters.wake()
+            return True
 
     def over(self, reason: Reason) -> None:
         """The client's thread has ended, or could not be had."""
@@ -141,15 +168,16 @@ class Line:
         with self._lock:
             if self.closing:
                 return False
+            self._asked = False
             if self._phase is not ClientState.CONNECTING:
                 self._become(ClientState.CONNECTING)
             return not self.closing
 
     def dialling(self, dial: Dial) -> bool:
-        """``dial`` is about to run, and close() cancels it; False when close() came first."""
+        """``dial`` is about to run, and close() or reconnect() cancels it; False when one of them came first."""
         with self._lock:
             self._dial, self.url = dial, dial.target.text
-            return not self.closing
+            return not (self.closing or self._asked)
 
     def dialled(self) -> None:
         """It has run."""
@@ -163,9 +191,11 @@ class Line:
             self._counters["attempts_failed"] += 1
 
     def opened(self, channel: Channel, subprotocol: str | None, monitor: HeartbeatMonitor | None) -> bool:
-        """It led to ``channel``, to be read from at once; False when close() came first: it is not to be used."""
+        """It led to ``channel``, to be read from at once; False when close() or reconnect() came first: it is not to be
+        used.
+        """
         with self._lock:
-            if self.closing:
+            if self.closing or self._asked:
                 return False
             self.reading_channel, self.subprotocol, self.monitor = channel, subprotocol, monitor
             self._counters["opened"] += 1
@@ -180,7 +210,7 @@ class Line:
     def next_queued(self, channel: Channel) -> Message | None:
         """What to send over ``channel`` before anything else; None when there is no more, and everybody may send."""
         with self._lock:
-            first = self._outbox.first
+            first = self._outbox.take_first()
             if first is None:
                 self.sending_channel = channel
                 self._waiters.wake()
@@ -189,7 +219,8 @@ class Line:
     def drop_first_queued(self) -> None:
         """What ``next_queued`` gave has been sent."""
         with self._lock:
-            self._outbox.drop_first()
+            self._outbox.went()
+            self._waiters.wake()  # there may be somebody who waits for room
 
     def ended(self, channel: Channel) -> None:
         """``channel`` has ended and nobody is to use it any more."""
@@ -199,6 +230,7 @@ class Line:
             self.monitor = self.reading_channel = self.sending_channel = None
             self._last_reason = error.reason
             self._close_frames = error.sent, error.received
+            self._outbox.stayed()
             _add(self._counters, counted)
             self._waiters.wake()
 
@@ -215,24 +247,60 @@ class Line:
         with self._lock:
             return self._outbox.take_all()
 
+    def take_dropped(self) -> int:
+        """How many messages made room for others since this was last asked."""
+        with self._lock:
+            dropped = self._outbox.dropped - self._dropped_before
+            self._dropped_before = self._outbox.dropped
+            return dropped
+
     def note_rtt(self, rtt: float) -> None:
         """A heartbeat was answered after ``rtt`` seconds.  From any thread, with a channel's lock held."""
         self._rtt[:] = [rtt]
 
     # -- talking --------------------------------------------------------------------------------------------------
 
-    def put_offline(self, data: Data, tried_channel: Channel | None) -> bool:
-        """Queue a message, or raise; False when there is a new connection to try instead of ``tried_channel``."""
+    def put_offline(self, data: Data | Pieces, tried_channel: Channel | None, may_wait: bool = True) -> bool:
+        """Queue a message, or raise; False when there is a new connection to try instead of ``tried_channel``.
+
+        Waits for room only where the policy says so and it ``may_wait``.
+        """
         entry = entry_of(data)
-        with self._lock:
-            if self.sending_channel is not None and self.sending_channel is not tried_channel:
-                return False
-            self.check_going_on()
-            if self._offline == "raise":
-                why = tried_channel.reason if tried_channel is not None else None
-                raise NotConnected(f"not connected now: {why or self.last_trouble}")
-            self._outbox.put(entry)
-            return True
+        deadline: Deadline | None = None
+        while True:
+            with self._lock:
+                if self._other_than(tried_channel):
+                    return False
+                self.check_going_on()
+                if self._offline is None:
+                    why = tried_channel.reason if tried_channel is not None else None
+                    raise NotConnected(f"not connected now: {why or self.last_trouble}")
+                if not self._outbox.may_block(entry.size):
+                    untold = self._outbox.dropped == self._dropped_before
+                    self._outbox.put(entry)
+                    first_dropped = untold and self._outbox.dropped > self._dropped_before
+                    break
+                if not may_wait:
+                    raise self._outbox.full(", and the client's own thread does not wait for room")
+            deadline = deadline or Deadline(self._send_timeout)
+            if not self._waiters.wait(lambda: self._no_need_to_wait(entry.size, tried_channel), deadline):
+                raise self._outbox.full(f", and there was no room within {self._send_timeout:g} s")
+        if first_dropped:
+            log.warning("not connected, and the queue is full: the oldest messages are dropped from now on")
+        return True
+
+    def _other_than(self, tried_channel: Channel | None) -> bool:
+        channel = self.sending_channel
+        return channel is not None and channel is not tried_channel
+
+    def _no_need_to_wait(self, size: int, tried_channel: Channel | None) -> bool:
+        return (
+            self.closing
+            or self._over
+            or self._final is not None
+            or self._other_than(tried_channel)
+            or not self._outbox.may_block(size)
+        )
 
     def take_left(self, ended_channel: Channel | None, deadline: Deadline, may_wait: bool) -> Message | Note | None:
         """Something received from an earlier connection than the present; None when there is one to read from, other
@@ -242,8 +310,8 @@ class Line:
         """
         while True:
             with self._lock:
-                if self.reading_channel is not ended_channel or self.inbox:
-                    return self._pop_left()
+                if self.reading_channel is not ended_channel or self.inbox or self.inbox.kept is not None:
+                    return self._take_first_left()
                 if self._final is not None or self._over:
                     raise self._over_error()
                 if self._phase is ClientState.IDLE:
@@ -256,25 +324,22 @@ class Line:
     def _something_left(self, ended_channel: Channel | None) -> bool:
         return bool(self.reading_channel is not ended_channel or self.inbox or self._final or self._over)
 
-    def _pop_left(self) -> Message | Note | None:
-        """With _lock held."""
-        if self.reading_channel is not None or not self.inbox:
-            return None
-        if not isinstance(self.inbox[0], Note):
-            self._counters["messages_received"] += 1
-        return self.inbox.popleft()  # last of all: an interrupt before it has taken nothing
+    def _take_first_left(self) -> Message | Note | None:
+        """With _lock held.  What is taken is kept in the inbox, lest an interrupt lose it."""
+        if self.inbox.kept is not None or self.reading_channel is not None or not self.inbox:
+            return self.inbox.kept
+        self.inbox.kept = self.inbox[0]
+        del self.inbox[0]
+        self._counters["messages_received"] += self.inbox.kept.__class__ is not Note
+        return self.inbox.kept
 
     def put_aside(self, note: Note) -> None:
-        """A note that a thread in recv() met: the client's thread tells the application of it."""
-        with self._lock:
-            self.aside.append(note)
+        """A note that a thread in recv() met: the client's thread tells the application of it.  Takes no lock."""
+        self.aside.append(note)
 
     def take_aside(self) -> tuple[Note, ...]:
-        """What was put aside, oldest first; it waits no more."""
-        with self._lock:
-            notes = tuple(self.aside)
-            self.aside.clear()
-            return notes
+        """What was put aside, oldest first; it waits no more.  By the client's thread."""
+        return tuple(self.aside.popleft() for _ in range(len(self.aside)))
 
     def check_going_on(self) -> None:
         """ConnectionClosed when it is over, NotConnected when it has not begun."""
@@ -324,8 +389,10 @@ class Line:
         return self._waiters.wait(lambda: self._over, deadline)
 
     def await_due(self, due: Flag, deadline: Deadline) -> bool:
-        """Until ``due`` is set (and ``wake`` called) or the deadline has passed: True.  False at close()."""
-        self._waiters.wait(lambda: due.is_set() or self.closing, deadline)
+        """Until ``due`` is set (and ``wake`` called), reconnect() is called or the deadline has passed: True.  False at
+        close().
+        """
+        self._waiters.wait(lambda: due.is_set() or self.closing or self._asked, deadline)
         return not self.closing
 
     def await_end(self, channel: Channel, deadline: Deadline) -> None:
@@ -348,6 +415,7 @@ class Line:
                 "reconnects": max(0, totals["opened"] - 1),
                 "queued_messages": len(self._outbox),
                 "queued_bytes": self._outbox.size,
+                "dropped_messages": self._outbox.dropped,
             }
         if channel is not None:
             _add(totals, _counted(channel))

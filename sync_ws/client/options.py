@@ -1,7 +1,8 @@
 """A client's options: checked when the client is made, and turned into attempts to connect.
 
 Why so: a bad address or header is an error in the line that has it, not a reason to try for ever.  What may be a
-function (``url``, ``headers``) is called, and its result checked, before every attempt: tokens expire.
+function (``url``, ``headers``, ``subprotocols``, ``origin``, ``cookie``, ``proxy``) is called, and its result checked
+in the same way, before every attempt: tokens expire, and proxies change with the network.
 
 Threading: frozen; ``make_dial`` calls the application's functions in the caller's thread.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ..channel.limits import Limits
 from ..checks import check_flag, check_seconds, check_strings, check_token, check_value
@@ -20,14 +21,17 @@ from .address import Target, check_headers, environment_proxy, parse_proxy, pars
 from .backoff import Backoff
 from .dial import Dial
 from .heartbeat import Heartbeat
+from .outbox import Offline
 
 __all__ = ["ClientOptions", "HeaderFields", "NotUsable"]
 
 HeaderFields = Mapping[str, str] | Iterable[tuple[str, str]]
+T = TypeVar("T")
+TWO_COOKIES = "a cookie is given by the option cookie and by headers: expected one of them"
 
 
 class NotUsable(Exception):
-    """The function for ``url`` or ``headers`` gave something that cannot be used; trying again will not help."""
+    """A function among the options gave something that cannot be used; trying again will not help."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,10 @@ class ClientOptions:
 
     url: str | Callable[[], str]
     headers: HeaderFields | Callable[[], HeaderFields] | None
-    subprotocols: Iterable[str]
-    origin: str | None
-    cookie: str | None
-    proxy: str | None
+    subprotocols: Iterable[str] | Callable[[], Iterable[str]]
+    origin: str | Callable[[], str | None] | None
+    cookie: str | Callable[[], str | None] | None
+    proxy: str | Callable[[], str | None] | None
     ssl_context: Any
     compression: bool
     open_timeout: float
@@ -47,28 +51,27 @@ class ClientOptions:
     heartbeat: Heartbeat | None
     backoff: Backoff | None
     should_reconnect: Callable[[Reason], bool]
-    offline: str
+    offline: Offline | None
     clock: Clock
 
     def __post_init__(self) -> None:
-        if not isinstance(self.offline, str) or self.offline not in ("queue", "raise"):
-            raise ValueError(f'offline is "queue" or "raise", not {self.offline!r}')
-        subprotocols = check_strings("subprotocols", self.subprotocols)
-        object.__setattr__(self, "subprotocols", [check_token("a subprotocol", item) for item in subprotocols])
         if not callable(self.url):
             parse_url(self.url)
         if not callable(self.headers):
-            object.__setattr__(self, "headers", check_headers(self.headers))
+            headers = check_headers(self.headers)
+            object.__setattr__(self, "headers", headers)
+            if self.cookie is not None and _cookie_in(headers) is not None:
+                raise ValueError(TWO_COOKIES)
+        if not callable(self.subprotocols):
+            object.__setattr__(self, "subprotocols", _check_subprotocols(self.subprotocols))
         for name, value in (("origin", self.origin), ("cookie", self.cookie)):
-            if value is not None:
-                check_value(name, value)
-        if self.proxy is not None and self.proxy != "environment":
+            if not callable(value):
+                _check_optional(name, value)
+        if not callable(self.proxy) and self.proxy is not None and self.proxy != "environment":
             parse_proxy(self.proxy)
         check_seconds("open_timeout", self.open_timeout)
         _check_context(self.ssl_context)
         check_flag("compression", self.compression)
-        if not isinstance(self.heartbeat, (Heartbeat, type(None))):
-            raise TypeError(f"heartbeat is a sync_ws.Heartbeat or None, not {self.heartbeat!r}")
         if not callable(self.should_reconnect):
             raise TypeError(f"should_reconnect is a function of a Reason, not {self.should_reconnect!r}")
         if not callable(getattr(self.clock, "monotonic", None)) or not callable(getattr(self.clock, "timer", None)):
@@ -81,33 +84,54 @@ class ClientOptions:
 
     def make_dial(self) -> Dial:
         """The next attempt.  Whatever the functions raise; NotUsable for a result that cannot be used."""
-        url = self.url() if callable(self.url) else self.url
-        given = self.headers() if callable(self.headers) else self.headers
+        url, given, proxy = _now(self.url), _now(self.headers), _now(self.proxy)
+        origin, cookie, subprotocols = _now(self.origin), _now(self.cookie), _now(self.subprotocols)
         try:
             target = parse_url(url)
             headers = check_headers(given)
+            given_cookie = _cookie_in(headers)
+            if cookie is not None and given_cookie is not None:
+                raise ValueError(TWO_COOKIES)
+            if target.basic_auth and not any(name.lower() == "authorization" for name, _ in headers):
+                headers.append(("Authorization", f"Basic {target.basic_auth}"))
+            return Dial(
+                target,
+                headers=[(name, value) for name, value in headers if name.lower() != "cookie"],
+                subprotocols=_check_subprotocols(subprotocols),
+                origin=_check_optional("origin", origin),
+                cookie=_check_optional("cookie", cookie if given_cookie is None else given_cookie),
+                proxy=_proxy_for(target, proxy),
+                ssl_context=self.ssl_context,
+                compression=self.compression,
+                timeout=self.open_timeout,
+            )
         except (TypeError, ValueError) as exc:
             raise NotUsable(str(exc)) from exc
-        if target.basic_auth and not any(name.lower() == "authorization" for name, _ in headers):
-            headers.append(("Authorization", f"Basic {target.basic_auth}"))
-        return Dial(
-            target,
-            headers=headers,
-            subprotocols=list(self.subprotocols),
-            origin=self.origin,
-            cookie=self.cookie,
-            proxy=self._proxy_for(target),
-            ssl_context=self.ssl_context,
-            compression=self.compression,
-            timeout=self.open_timeout,
-        )
 
-    def _proxy_for(self, target: Target) -> Target | None:
-        if self.proxy is None:
-            return None
-        if self.proxy == "environment":
-            return environment_proxy(target)
-        return parse_proxy(self.proxy)
+
+def _now(option: T | Callable[[], T]) -> T:
+    """An option, or what its function says now."""
+    return option() if callable(option) else option
+
+
+def _proxy_for(target: Target, proxy: str | None) -> Target | None:
+    if proxy is None:
+        return None
+    return environment_proxy(target) if proxy == "environment" else parse_proxy(proxy)
+
+
+def _check_optional(name: str, value: str | None) -> str | None:
+    return None if value is None else check_value(name, value)
+
+
+def _check_subprotocols(subprotocols: Iterable[str]) -> list[str]:
+    return [check_token("a subprotocol", item) for item in check_strings("subprotocols", subprotocols)]
+
+
+def _cookie_in(headers: Iterable[tuple[str, str]]) -> str | None:
+    """The cookie among header fields, None where there is none; several become one, as RFC 6265 section 5.4 has it."""
+    given = [value for name, value in headers if name.lower() == "cookie"]
+    return "; ".join(given) if given else None
 
 
 def _check_context(context: Any) -> None:

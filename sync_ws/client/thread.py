@@ -24,21 +24,20 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-from ..channel.channel import Channel
+from ..channel.channel import Channel, Intercepts
 from ..channel.housekeeper import TICK, Housekeeper
 from ..channel.inbox import Note
 from ..endings import CloseCode, Reason
 from ..errors import ConnectionClosed, HandshakeError, SendTimeout
 from ..events import EventBus
 from ..interrupts import Flag
-from ..messages import Message, Opcode
+from ..messages import Message
 from ..net.transport import transport_for
 from ..protocol.deflate import Deflate
-from ..protocol.intercepts import HEART_BEAT
 from ..timing import Deadline
 from .dial import Established
 from .events import Closed, Error, GaveUp, HeartbeatAnswered, Opened, Reconnected, Reconnecting
-from .heartbeat import HeartbeatMonitor
+from .heartbeat import Heartbeat, HeartbeatMonitor
 from .line import CLOSED_BY_US, Line
 from .options import ClientOptions, NotUsable
 from .state import ClientState, name_unknown, should_reconnect, why_final
@@ -47,6 +46,7 @@ from .voice import Voice
 __all__ = ["ClientThread"]
 
 log = logging.getLogger("sync_ws.client")
+ASKED = "reconnect() was called"
 FUNCTION_ENDED_IT = "a function ended it"
 
 
@@ -120,25 +120,27 @@ class ClientThread(threading.Thread):
             lived: float | None = None
             if isinstance(outcome, Established):
                 lived, reason = self._converse(outcome)
-                if backoff is not None and lived >= backoff.stable:
+                if backoff is not None and lived is not None and lived >= backoff.stable:
                     failed = 0
             else:
                 reason = outcome
-                self._line.attempt_failed(reason)
+                if not self._line.asked:
+                    self._line.attempt_failed(reason)
             if self._line.closing:
                 return self._close(reason if lived is not None or reason.by_us else CLOSED_BY_US)
+            asked = self._line.asked
+            if asked and reason.by_us:
+                reason = replace(reason, text=ASKED if lived is None else f"{ASKED}: {reason}")
             why = self._why_over(reason, failed, first)
-            if why is not None:
-                self._line.finish(reason)
-            elif lived is not None:
-                self._voice.lost(reason, lived)
-            else:
-                self._voice.failed(reason)
+            if why is not None and not self._line.finish(reason, unless_asked=self._ended_by is None):
+                why = None  # reconnect() came first
+            if why is None:
+                self._voice.trouble(reason, lived, asked=asked)
             if lived is not None:
                 self._emit("close", Closed(reason, why is None))
             if self._ended_by is not None or why is not None:
                 return self._give_up(self._ended_by or reason, why or FUNCTION_ENDED_IT)
-            failed, first = failed + 1, False
+            failed, first = 1 if asked else failed + 1, False  # one at the application's word is the first of a row
             if not self._wait_before(failed, reason):
                 if self._ended_by is not None:
                     return self._give_up(self._ended_by, FUNCTION_ENDED_IT)
@@ -147,6 +149,7 @@ class ClientThread(threading.Thread):
     def _close(self, reason: Reason) -> Reason:
         """It is over by our own close: the last event."""
         self._line.finish(reason)
+        self._log_dropped()
         self._voice.closed(reason)
         self._emit("close", Closed(reason, False, self._line.take_undelivered()))
         return reason
@@ -154,6 +157,7 @@ class ClientThread(threading.Thread):
     def _give_up(self, reason: Reason, why: str) -> Reason:
         """It is over in any other way: the last event, though close() may have been called since that was clear."""
         self._line.finish(reason)
+        self._log_dropped()
         self._voice.gave_up(reason, why)
         self._emit("gave_up", GaveUp(reason, self._line.take_undelivered()))
         return reason
@@ -163,6 +167,8 @@ class ClientThread(threading.Thread):
         backoff = self._options.backoff
         if self._ended_by is not None:
             return FUNCTION_ENDED_IT
+        if self._line.asked:
+            return None
         if backoff is None:
             return "reconnect=None"
         try:
@@ -187,13 +193,13 @@ class ClientThread(threading.Thread):
         try:
             dial = self._options.make_dial()
         except Exception as exc:
-            log.error("the address or headers could not be made", exc_info=exc)
+            log.error("the options of an attempt could not be made", exc_info=exc)
             self._emit("error", Error(exc))
             # a function that raised may do better next time
             permanent = isinstance(exc, NotUsable)
-            return Reason(f"the address or headers could not be made: {exc}", permanent=permanent, error=exc)
+            return Reason(f"the options of an attempt could not be made: {exc}", permanent=permanent, error=exc)
         except BaseException as exc:
-            return self._end_by("the address or headers", exc)
+            return self._end_by("a function among the options", exc)
         self._voice.attempt(dial.target.shown)
         try:
             return dial.run() if self._line.dialling(dial) else CLOSED_BY_US
@@ -205,15 +211,17 @@ class ClientThread(threading.Thread):
             self._line.dialled()
 
     def _wait_before(self, attempt: int, reason: Reason) -> bool:
-        """Wait out the delay before ``attempt``; False when the client was closed meanwhile."""
-        assert self._options.backoff is not None
-        delay = max(self._options.backoff.delay(attempt), reason.retry_after or 0.0)
+        """Wait out the delay before ``attempt``, none at reconnect(); False when the client was closed meanwhile."""
+        backoff = self._options.backoff
+        delay = 0.0 if backoff is None or self._line.asked else max(backoff.delay(attempt), reason.retry_after or 0.0)
         if not self._line.begin_waiting():
             return False
         self._voice.waiting(delay)
         self._emit("reconnecting", Reconnecting(attempt, delay, reason))
         if self._ended_by is not None:
             return False
+        if not delay:
+            return not self._line.closing
         due = Flag()
 
         def time_is_up() -> None:
@@ -233,23 +241,28 @@ class ClientThread(threading.Thread):
 
     # -- one connection -------------------------------------------------------------------------------------------
 
-    def _converse(self, established: Established) -> tuple[float, Reason]:
-        """From an open connection to its end: how many seconds it lived, and why it ended."""
+    def _converse(self, established: Established) -> tuple[float | None, Reason]:
+        """From an open connection to its end: how many seconds it lived, None if it was not to be used, and why it
+        ended.
+        """
+        policy = self._options.heartbeat.towards(established.headers) if self._options.heartbeat is not None else None
         channel = Channel(
             transport_for(established.sock),
             self._line.inbox,
             client=True,
             limits=self._options.limits,
             on_end=lambda reason: self._line.wake(),
-            on_pong=lambda payload: self._answered(payload.decode("latin-1")),
-            intercepts={HEART_BEAT: lambda channel, beat: self._answered(beat.text)},
+            on_pong=self._answered,
+            intercepts=self._intercepts(policy),
             deflate=Deflate(established.deflate) if established.deflate else None,
             early=established.early,
         )
         opened_at = self._options.clock.monotonic()
-        monitor = self._monitor_of(channel)
+        monitor = self._monitor_of(channel, policy)
+        lived: float | None = None
         try:
             if self._line.opened(channel, established.subprotocol, monitor):
+                lived = 0.0
                 if monitor is not None:
                     monitor.start()
                 self._greet(channel, established)
@@ -261,21 +274,29 @@ class ClientThread(threading.Thread):
         reason = channel.reason
         if self._ended_by is not None:
             reason = self._ended_by = replace(self._ended_by, code=reason.code)
-        return self._options.clock.monotonic() - opened_at, reason
+        return lived if lived is None else self._options.clock.monotonic() - opened_at, reason
 
-    def _monitor_of(self, channel: Channel) -> HeartbeatMonitor | None:
-        policy = self._options.heartbeat
+    def _monitor_of(self, channel: Channel, policy: Heartbeat | None) -> HeartbeatMonitor | None:
         if policy is None:
             return None
-        opcode = Opcode.TEXT if policy.kind == "message" else Opcode.PING
         return HeartbeatMonitor(
             policy,
             self._options.clock,
-            send=lambda payload: channel.writer.post(opcode, payload.encode()),
+            send=channel.writer.post,
             received=lambda: channel.bytes_received,
             unread=channel.unread,
             on_dead=lambda text: channel.abort(Reason(text, CloseCode.ABNORMAL)),
+            raised=self._heartbeat_function_raised,
         )
+
+    def _intercepts(self, policy: Heartbeat | None) -> Intercepts:
+        """The heartbeat's answers, if they are messages."""
+        intercept = policy.intercept(self._heartbeat_function_raised) if policy is not None else None
+        if policy is None or intercept is None:
+            return {}
+        if policy.message is None:
+            return {intercept: lambda channel, beat: self._answered(beat.text.encode())}
+        return {intercept: lambda channel, answer: self._answered(None)}
 
     def _greet(self, channel: Channel, established: Established) -> None:
         """Tell of the connection."""
@@ -296,6 +317,12 @@ class ClientThread(threading.Thread):
             except (ConnectionClosed, SendTimeout):
                 return  # it stays at the head of the queue
             self._line.drop_first_queued()
+        self._log_dropped()
+
+    def _log_dropped(self) -> None:
+        dropped = self._line.take_dropped()
+        if dropped:
+            log.warning("%d messages were dropped while there was no connection, the oldest first", dropped)
 
     def _attend(self, channel: Channel) -> None:
         """While it is open: read and call the ``message`` function, or look after it for those who call ``recv``."""
@@ -309,6 +336,8 @@ class ClientThread(threading.Thread):
             if monitor is not None:
                 monitor.revive()
             if self.bus.has("message"):
+                if channel is not self._kept_channel:
+                    self._keep(channel)  # a close() that cannot wait for its end relies on it
                 lost = monitor is not None and monitor.lost
                 try:
                     item = channel.read(TICK if lost else None)
@@ -321,6 +350,7 @@ class ClientThread(threading.Thread):
                 before = channel.bytes_received
                 readable = channel.wait_readable(TICK)
                 channel.tend()  # also when nothing came: there may be room now for what had to wait
+                channel.end_overdue()
                 # somebody is in recv(), or enough messages wait to be taken
                 if readable and channel.bytes_received == before:
                     line.await_end(channel, Deadline(TICK))
@@ -400,9 +430,14 @@ class ClientThread(threading.Thread):
         if event != "error":
             self._emit("error", Error(exc))
 
-    # -- called from whichever thread reads --------------------------------------------------------------------------
+    # -- called from whichever thread reads, or times the heartbeat --------------------------------------------------
 
-    def _answered(self, payload: str) -> Note | None:
+    def _heartbeat_function_raised(self, exc: Exception) -> None:
+        log.error("a function of the heartbeat raised", exc_info=exc)
+        self._line.put_aside(Note("error", Error(exc)))
+        self._line.wake()
+
+    def _answered(self, payload: bytes | None) -> Note | None:
         monitor = self._line.monitor
         rtt = monitor.answered(payload) if monitor is not None else None
         if rtt is None:

@@ -42,8 +42,17 @@ class Voice:
         self._begin()
         log.debug("%s: attempt %d", address, self._attempts)
 
-    def failed(self, reason: Reason) -> None:
-        """It failed, and there will be another."""
+    def trouble(self, reason: Reason, lived: float | None, *, asked: bool = False) -> None:
+        """An attempt failed (``lived`` is None) or a connection ended, and there will be another attempt.
+
+        ``asked``: for that is what the application asked for.
+        """
+        if lived is not None:
+            self._ended(reason, lived, asked and reason.by_us)
+        elif not asked:
+            self._failed(reason)
+
+    def _failed(self, reason: Reason) -> None:
         self._begin()
         since, now = self._since or 0.0, self._clock.monotonic()
         if not self._troubled:
@@ -67,11 +76,12 @@ class Voice:
             log.info("%s to %s%s", how, self._address, detail)
         self._since, self._attempts, self._troubled, self._lived_before = None, 0, False, True
 
-    def lost(self, reason: Reason, lived: float) -> None:
-        """The connection ended after ``lived`` seconds, not by the application, and there will be another attempt."""
+    def _ended(self, reason: Reason, lived: float, own: bool) -> None:
         self._begin()
-        self._troubled, self._said = True, self._clock.monotonic()
-        log.warning("the connection to %s ended after %.1f s: %s", self._address, lived, _plain(reason))
+        if not own:
+            self._troubled, self._said = True, self._clock.monotonic()
+        level = logging.INFO if own else logging.WARNING
+        log.log(level, "the connection to %s ended after %.1f s: %s", self._address, lived, _plain(reason))
 
     def waiting(self, delay: float) -> None:
         """Until the next attempt."""

@@ -2,8 +2,11 @@
 
 Why so: a plain socket is left in blocking mode, so reading is one system call with no ``poll`` before it, while
 ``MSG_DONTWAIT`` makes a single write (or read) non-blocking: a deadline costs nothing until the peer is slow.
-Waiting for writability is always done by the caller outside its locks.  The functions of every message are attributes,
-bound once for each transport: a method would cost its lookup and the way to the socket each time.
+Waiting for writability is always done by the caller outside its locks.
+
+Reading and writing are iterators, whose value is taken with ``for``.  After a call Python looks for signals, and if a
+signal's handler raises then, what the call returned is lost: bytes that were read, or how many were written, and with
+them the stream.  ``for`` stores the value first.
 
 A Python TLS socket is not safe for a read and a write at once, so the TLS transport keeps its socket non-blocking,
 touches it under a lock only, and waits outside that lock.
@@ -18,32 +21,46 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from typing import Protocol, TypeVar
 
 from .waiting import READABLE, WRITABLE, wait
 
 __all__ = ["Bytes", "PlainTransport", "TlsTransport", "Transport", "transport_for"]
 
+S = TypeVar("S")
+R = TypeVar("R")
 Bytes = bytes | bytearray | memoryview  # what can be sent
-_DONTWAIT = socket.MSG_DONTWAIT
-_MORE = getattr(socket, "MSG_MORE", 0)
+_DONTWAIT = (socket.MSG_DONTWAIT,)
+_NOT_NOW = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
+_DONTWAIT_MORE = (socket.MSG_DONTWAIT | getattr(socket, "MSG_MORE", 0),)
 
 
 class Transport(Protocol):
-    """What a channel needs of its socket."""
+    """What a channel needs of its socket.  Take what an iterator gives with ``for``, and leave after the first value.
 
-    # both block until there is something; b"" or 0 at the end of the stream, OSError when the connection broke
-    recv: Callable[[int], bytes]
-    recv_into: Callable[[memoryview], int]
-    # hands over what the kernel takes at once: how many bytes, 0 for none; OSError when the connection broke
-    send_nowait: Callable[[Bytes], int]
+    Reads give b"" or 0 at the end of the stream.  The ``_now`` ones, and writes, raise BlockingIOError instead of
+    waiting.  OSError when the connection broke.
+    """
 
-    def send_more_nowait(self, data: Bytes) -> int: ...
+    def receiving(self, size: int) -> Iterator[bytes]:
+        """What is there, up to ``size`` bytes, as soon as something is; again and again."""
+        ...
 
-    def recv_nowait(self, size: int) -> bytes | None: ...
+    def receiving_now(self, size: int) -> Iterator[bytes]: ...
 
-    def recv_into_nowait(self, room: memoryview) -> int | None: ...
+    def receiving_into(self, room: memoryview) -> Iterator[int]: ...
+
+    def receiving_into_now(self, room: memoryview) -> Iterator[int]: ...
+
+    def sending(self, data: Bytes) -> Iterator[int]:
+        """Hand over what the kernel takes at once: how many bytes."""
+        ...
+
+    def sending_more(self, data: Bytes) -> Iterator[int]:
+        """The same, with a hint to the kernel that the next write follows at once."""
+        ...
 
     def wait_readable(self, timeout: float | None) -> bool: ...
 
@@ -57,35 +74,30 @@ class Transport(Protocol):
 
 
 class PlainTransport:
-    """A blocking socket; ``recv`` is the socket's own."""
+    """A blocking socket."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(None)
         self._sock = sock
-        self.recv: Callable[[int], bytes] = sock.recv
-        self.recv_into: Callable[[memoryview], int] = sock.recv_into
-        self.send_nowait = _without_waiting(sock.send)
+        self._send = sock.send
 
-    def send_more_nowait(self, data: Bytes) -> int:
-        """``send_nowait`` with a hint to the kernel that the next write follows at once."""
-        try:
-            return self._sock.send(data, _DONTWAIT | _MORE)
-        except BlockingIOError:
-            return 0
+    def receiving(self, size: int) -> Iterator[bytes]:
+        return map(self._sock.recv, repeat(size))
 
-    def recv_nowait(self, size: int) -> bytes | None:
-        """What is there, up to ``size`` bytes; b"" at the end of the stream, None when nothing is there."""
-        try:
-            return self._sock.recv(size, _DONTWAIT)
-        except BlockingIOError:
-            return None
+    def receiving_now(self, size: int) -> Iterator[bytes]:
+        return map(self._sock.recv, (size,), _DONTWAIT)
 
-    def recv_into_nowait(self, room: memoryview) -> int | None:
-        """The same into ``room``: how many bytes, 0 at the end of the stream, None when nothing is there."""
-        try:
-            return self._sock.recv_into(room, 0, _DONTWAIT)
-        except BlockingIOError:
-            return None
+    def receiving_into(self, room: memoryview) -> Iterator[int]:
+        return map(self._sock.recv_into, (room,))
+
+    def receiving_into_now(self, room: memoryview) -> Iterator[int]:
+        return map(self._sock.recv_into, (room,), (0,), _DONTWAIT)
+
+    def sending(self, data: Bytes) -> Iterator[int]:
+        return map(self._send, (data,), _DONTWAIT)
+
+    def sending_more(self, data: Bytes) -> Iterator[int]:
+        return map(self._send, (data,), _DONTWAIT_MORE)
 
     def wait_readable(self, timeout: float | None) -> bool:
         return wait(self._sock.fileno(), READABLE, timeout)
@@ -108,79 +120,80 @@ class PlainTransport:
         self._sock.close()
 
 
-def _without_waiting(send: Callable[[Bytes, int], int]) -> Callable[[Bytes], int]:
-    """``send_nowait`` of a plain socket: the one function of every message, with all that it needs in its closure."""
-    flags = _DONTWAIT
-
-    def send_nowait(data: Bytes) -> int:
-        try:
-            return send(data, flags)
-        except BlockingIOError:
-            return 0
-
-    return send_nowait
-
-
 class TlsTransport:
-    """A non-blocking TLS socket whose reads and writes take turns."""
+    """A non-blocking TLS socket whose reads and writes take turns.
+
+    ``ssl.SSLSocket``'s methods are Python's, so an interrupt may come in the middle of one, and what it had read or
+    written is not known: the connection ends then, and says so.
+    """
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         sock.settimeout(0)
         self._sock = sock
         # guards every operation on the SSL object; held by readers and writers for one non-blocking call each
-        self._lock = threading.Lock()
-        self._write_wants_read = False
-        self.recv: Callable[[int], bytes] = self._recv
-        self.recv_into: Callable[[memoryview], int] = self._recv_into
-        self.send_nowait: Callable[[Bytes], int] = self.send_more_nowait
+        self._lock = threading.RLock()
+        self._reading = False  # in the middle of an operation: the one reader's
+        self._writing = False  # the one writer's
+        self._write_wants_read = False  # the writer's, too
 
-    def _recv(self, size: int) -> bytes:
+    def receiving(self, size: int) -> Iterator[bytes]:
+        return map(self._read, repeat(self._sock.recv), repeat(size), repeat(b""))
+
+    def receiving_now(self, size: int) -> Iterator[bytes]:
+        return map(self._read, (self._sock.recv,), (size,), (b"",), (False,))
+
+    def receiving_into(self, room: memoryview) -> Iterator[int]:
+        return map(self._read, (self._sock.recv_into,), (room,), (0,))
+
+    def receiving_into_now(self, room: memoryview) -> Iterator[int]:
+        return map(self._read, (self._sock.recv_into,), (room,), (0,), (False,))
+
+    def sending(self, data: Bytes) -> Iterator[int]:
+        return map(self._write, (data,))
+
+    sending_more = sending  # TLS has no such hint
+
+    def _read(self, operation: Callable[[S], R], where: S, nothing: R, patient: bool = True) -> R:
+        if self._reading:
+            raise ConnectionAbortedError("an interrupt came in the middle of reading from TLS")
+        self._reading = True
         while True:
-            data = self.recv_nowait(size)
-            if data is not None:
-                return data
+            with self._lock:
+                try:
+                    result = operation(where)
+                    break
+                except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                    result = nothing
+                    break
+                except OSError as exc:
+                    if not isinstance(exc, _NOT_NOW):
+                        self._reading = False
+                        raise
+            self._reading = False
+            if not patient:
+                raise BlockingIOError
             wait(self._sock.fileno(), READABLE, None)
+            self._reading = True
+        self._reading = False  # from here to the ``for`` that takes it, nothing is called
+        return result
 
-    def _recv_into(self, room: memoryview) -> int:
-        while True:
-            size = self.recv_into_nowait(room)
-            if size is not None:
-                return size
-            wait(self._sock.fileno(), READABLE, None)
-
-    def recv_nowait(self, size: int) -> bytes | None:
-        with self._lock:
-            try:
-                return self._sock.recv(size)
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
-                return None
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                return b""
-
-    def recv_into_nowait(self, room: memoryview) -> int | None:
-        with self._lock:
-            try:
-                return self._sock.recv_into(room)
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
-                return None
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                return 0
-
-    def send_more_nowait(self, data: Bytes) -> int:
-        """Either kind: TLS has no such hint."""
+    def _write(self, data: Bytes) -> int:
         # after "want write" OpenSSL insists on the same bytes again: the channel keeps them at the head of its queue
+        if self._writing:
+            raise ConnectionAbortedError("an interrupt came in the middle of writing to TLS")
+        self._writing = True
         with self._lock:
             try:
                 sent = self._sock.send(data)
-            except ssl.SSLWantWriteError:
-                return 0
-            except ssl.SSLWantReadError:
-                self._write_wants_read = True
-                return 0
-            except BlockingIOError:
-                return 0
-            self._write_wants_read = False
-            return sent
+                self._write_wants_read = False
+            except OSError as exc:
+                self._writing = False
+                if not isinstance(exc, _NOT_NOW):
+                    raise
+                self._write_wants_read = isinstance(exc, ssl.SSLWantReadError)
+                raise BlockingIOError from None
+        self._writing = False
+        return sent
 
     def wait_readable(self, timeout: float | None) -> bool:
         with self._lock:

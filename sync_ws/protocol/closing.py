@@ -17,6 +17,7 @@ import enum
 from typing import NamedTuple
 
 from ..endings import Close, CloseCode, Reason
+from .frames import GOODBYE
 
 __all__ = ["REASON_BYTES", "TABLE", "Action", "Closing", "Happening", "Phase", "Step", "check_close"]
 
@@ -93,13 +94,15 @@ class Closing:
         what: Happening,
         close: Close | None = None,
         *,
+        about: str = "",
         reason: Reason | None = None,
         error: OSError | None = None,
     ) -> Step:
         """Note it, and say what is to be done.
 
-        ``close``: our Close frame (CLOSE, FAILURE) or the peer's (CLOSE_FRAME; None for an empty one).  ``reason``: why
-        it is given up (GIVEN_UP).  ``error``: what broke the stream (END_OF_STREAM), None when it simply ended.
+        ``close``: our Close frame (CLOSE, FAILURE) or the peer's (CLOSE_FRAME; None for an empty one).  ``about``: what
+        a FAILURE is about, see ``Control.text``.  ``reason``: why it is given up (GIVEN_UP).  ``error``: what broke the
+        stream (END_OF_STREAM), None when it simply ended.
         """
         after, action = TABLE.get((self.phase, what), (self.phase, Action.NOTHING))
         if action is Action.NOTHING:
@@ -110,7 +113,7 @@ class Closing:
         if Action.SEND_CLOSE in action:  # an answer repeats the peer's code, or its lack of one (section 5.5.1)
             self.sent = close or Close(CloseCode.NO_STATUS)
         if after is Phase.ENDED:
-            return Step(action, close, self._why(what, ours, close, reason, error))
+            return Step(action, close, self._why(what, ours, close, about, reason, error))
         self.phase = after
         return Step(action, close)
 
@@ -131,7 +134,13 @@ class Closing:
         return Reason("the connection broke while writing", CloseCode.ABNORMAL)
 
     def _why(
-        self, what: Happening, ours: Close | None, close: Close | None, reason: Reason | None, error: OSError | None
+        self,
+        what: Happening,
+        ours: Close | None,
+        close: Close | None,
+        about: str,
+        reason: Reason | None,
+        error: OSError | None,
     ) -> Reason:
         if what is Happening.CLOSE_FRAME:
             assert self.received is not None
@@ -140,6 +149,11 @@ class Closing:
             return Reason(f"closed by us: {ours}", code=self.received.code, by_us=True)
         if what is Happening.FAILURE:
             assert close is not None
+            if about == GOODBYE:  # section 7.1.7: to the application, a connection that failed ended with 1006
+                return Reason(f"closed by the peer, in a Close frame that is none: {close.reason}", CloseCode.ABNORMAL)
+            if about:
+                text = f"closed by us, above our own limit: {close} (the option {about})"
+                return Reason(text, code=close.code, by_us=True)
             return Reason(f"the peer broke the protocol: {close}", code=close.code, by_us=True)
         if what is Happening.END_OF_STREAM:
             lost = "the connection was lost without a Close frame"

@@ -9,6 +9,7 @@ Threading: pure functions.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..endings import Close
@@ -18,11 +19,13 @@ from .masking import apply_mask, mask_in_place, new_key
 
 __all__ = [
     "FIN",
+    "GOODBYE",
     "LARGE_BLOCK",
     "MASKED",
     "RSV1",
     "Control",
     "close_payload",
+    "encode_fragments",
     "encode_frame",
     "encode_large_frame",
     "keep_large_blocks",
@@ -35,11 +38,14 @@ class Control(NamedTuple):
     opcode: int
     payload: bytes
     close: Close | None = None  # with CLOSE and FAIL
-    text: str = ""  # with INTERCEPTED; then payload is empty, or what came when it came as a binary message
+    # with INTERCEPTED: the message; then payload is empty, or what came when it came as a binary one.  With FAIL: what
+    # it is about, where that matters: a limit of ours ("max_message", "max_fragments"), or GOODBYE
+    text: str = ""
     intercept: Intercept | None = None  # with INTERCEPTED: which kind
     at: int = 0  # how many messages stand before it, where its reader put them
 
 
+GOODBYE = "goodbye"  # a Close frame that is none: the peer broke the protocol, but what it meant is clear
 FIN = 0x80
 RSV1 = 0x40
 MASKED = 0x80
@@ -71,6 +77,24 @@ def encode_frame(opcode: int, payload: bytes, masked: bool, rsv1: bool = False) 
     return head + payload
 
 
+def encode_fragments(
+    opcode: int, pieces: Sequence[bytes], masked: bool, rsv1: bool = False, max_frame: int | None = None
+) -> bytes:
+    """One message in a frame for each piece (RFC 6455 section 5.4), of which there is at least one.
+
+    ``max_frame``: bytes; a longer piece goes into several.
+    """
+    if max_frame is not None:
+        pieces = [piece[at : at + max_frame] for piece in pieces for at in range(0, len(piece) or 1, max_frame)]
+    last = len(pieces) - 1
+    frames = []
+    for number, piece in enumerate(pieces):
+        head = _head(Opcode.CONTINUATION if number else opcode, len(piece), masked, rsv1 and not number, number == last)
+        key = new_key() if masked else b""
+        frames += [head, key, apply_mask(piece, key) if masked else piece]
+    return b"".join(frames)
+
+
 def encode_large_frame(opcode: int, payload: bytes, masked: bool) -> tuple[bytes, bytes | bytearray]:
     """The same in two parts, for a payload that is too large to be copied for a header's sake."""
     if len(payload) >= LARGE_BLOCK:
@@ -98,8 +122,8 @@ def keep_large_blocks() -> None:
         del block
 
 
-def _head(opcode: int, size: int, masked: bool, rsv1: bool) -> bytes:
-    first = FIN | opcode | (RSV1 if rsv1 else 0)
+def _head(opcode: int, size: int, masked: bool, rsv1: bool, fin: bool = True) -> bytes:
+    first = (FIN if fin else 0) | opcode | (RSV1 if rsv1 else 0)
     mask_bit = MASKED if masked else 0
     if size < 126:
         return bytes((first, mask_bit | size))

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..checks import TOKEN
+from ..envelope import ModeCode
 from ..errors import Refusal
 from .deflate import Negotiation, accept_first, check_answer
 from .http_head import Headers, Request, Response
 
 __all__ = [
+    "HEART_BEAT_HEADER",
     "Accepted",
     "Agreed",
     "Policy",
@@ -34,6 +36,7 @@ __all__ = [
 
 NAME_LENGTH = 128  # characters
 SUBPROTOCOL_LENGTH = 128  # characters
+HEART_BEAT_HEADER = "Sync-WS"  # in our response: what it says is answered here, ModeCode.HEART_BEAT
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 
@@ -114,6 +117,7 @@ def answer(accepted: Accepted) -> bytes:
         "Upgrade: websocket",
         "Connection: Upgrade",
         f"Sec-WebSocket-Accept: {accept_key(accepted.key)}",
+        f"{HEART_BEAT_HEADER}: {ModeCode.HEART_BEAT}",
     ]
     if accepted.agreed.subprotocol is not None:
         lines.append(f"Sec-WebSocket-Protocol: {accepted.agreed.subprotocol}")

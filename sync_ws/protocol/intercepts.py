@@ -10,19 +10,27 @@ Threading: pure functions and constants.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..envelope import HEART_BEAT_MARK, is_heart_beat
 
-__all__ = ["HEART_BEAT", "Intercept"]
+__all__ = ["HEART_BEAT", "MAX_LENGTH", "Intercept"]
+
+MAX_LENGTH = 1024  # characters, or bytes of a binary message: what has as many is a message, whatever it contains
 
 
 class Intercept(NamedTuple):
-    """One kind.  ``mark``: a text that each of them contains, a cheap test before ``recognise`` looks at the whole."""
+    """One kind.
+
+    ``mark``: a text that each of them contains, a cheap test before ``recognise`` looks at the whole; empty where there
+    is none, and then all are looked at.  ``recognise`` is given text, that of a binary message too, or (``verbatim``)
+    the message as it came.
+    """
 
     name: str
     mark: str
-    recognise: Callable[[str], bool]
+    recognise: Callable[[Any], bool]
+    verbatim: bool = False
 
 
 HEART_BEAT = Intercept("heart_beat", HEART_BEAT_MARK, is_heart_beat)

@@ -66,6 +66,10 @@ class Liveness:
             return Verdict.WAIT
         return Verdict.DEAD
 
+    def asked_at(self, now: float) -> None:
+        """The question that ``look`` told to ask goes out only now: the timeout begins here."""
+        self.due = now + self._timeout
+
     def _heard(self, now: float, received: int) -> None:
         # one that is asked at every interval is looked at a timeout after it was asked, however soon it answered
         self.due = now + (self._interval if self._silent_only else max(self._interval - self._timeout, 0.0))

@@ -24,7 +24,7 @@ from ..channel.inbox import Inbox, Note
 from ..channel.limits import Limits
 from ..endings import CloseCode, Reason
 from ..errors import ConnectionClosed
-from ..messages import Data, Message, Opcode
+from ..messages import Data, Message, Opcode, Pieces
 from ..net.transport import transport_for
 from ..protocol.deflate import Deflate
 from ..protocol.frames import Control
@@ -72,14 +72,13 @@ class Connection(Conversation, simple_websocket.Server):  # type: ignore[misc]
         on_heart_beat: Callable[[Connection, str], None] | None = None,
         on_end: Callable[[Connection, Reason], object] | None = None,
     ) -> None:
-        Conversation.__init__(self)  # and not simple_websocket.Server's, see the module
+        Conversation.__init__(self, Inbox())  # and not simple_websocket.Server's, see the module
         self.name = name
         self.request = request
         self.identity = identity
         self.subprotocols = list(subprotocols)
         self.subprotocol = agreed.subprotocol
         self._on_heart_beat = on_heart_beat
-        self._inbox = Inbox()
         self.channel = Channel(
             transport_for(sock),
             self._inbox,
@@ -98,13 +97,22 @@ class Connection(Conversation, simple_websocket.Server):  # type: ignore[misc]
         """Whether messages may still be sent."""
         return self.channel.open
 
-    def send(self, data: Data) -> None:
-        """Send one message: str as text, bytes as binary; back when it is in the kernel.
+    def send(self, data: Data | Pieces) -> None:
+        """Send one message: str as text, bytes as binary, pieces of either in as many fragments; back when it is in the
+        kernel.
 
         Safe from any thread, in order for each.  ConnectionClosed when the connection is not open, SendTimeout when
         the client does not read for ``send_timeout`` seconds, TypeError for what is neither text nor bytes.
         """
         self.channel.send(data)
+
+    def ping(self, timeout: float = 10.0) -> float:
+        """The round-trip time of a Ping (RFC 6455 section 5.5.2), in seconds.
+
+        From any thread; reads if nobody else does.  TimeoutError when no Pong comes within ``timeout`` seconds;
+        ConnectionClosed when the connection is not open, or ends meanwhile.
+        """
+        return self.channel.ping(timeout)
 
     def batch(self) -> AbstractContextManager[None]:
         """``with conn.batch():`` gathers what this thread sends inside into one write.
@@ -158,13 +166,14 @@ class Connection(Conversation, simple_websocket.Server):  # type: ignore[misc]
     # -- what is received ------------------------------------------------------------------------------------------
 
     def _next_message(self, timeout: float | None) -> Message:
-        item = self.channel.read(timeout)
-        if not isinstance(item, Note):
-            return item
+        item = self.channel.read_kept(timeout)
+        if item.__class__ is not Note:
+            return item  # type: ignore[return-value]
         deadline = Deadline(timeout)
         while isinstance(item, Note):
             self._tell(item)
-            item = self.channel.read(deadline.remaining())
+            self._inbox.kept = None
+            item = self.channel.read_kept(deadline.remaining())
         return item
 
     def tell_notes(self) -> None:

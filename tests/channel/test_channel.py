@@ -63,7 +63,7 @@ class ChannelTestCase(LedgerTestCase):
     def blocked_reader(self) -> Outcome:
         """A thread that is blocked in ``read``."""
         reader = self.start(self.channel.read)
-        wait_until(lambda: self.channel.receiver.lock.locked())
+        wait_until(lambda: self.channel.receiver._busy)
         return reader
 
     def block_sending(self) -> Outcome:
@@ -463,7 +463,7 @@ class WeClose(ChannelTestCase):
                 got.append(channel.read())
 
         reader = self.start(read)
-        wait_until(lambda: channel.receiver.lock.locked())
+        wait_until(lambda: channel.receiver._busy)
         peer = self.answering(self.end.frame(TEXT, b"on its way"))
         channel.close()
         join(reader, peer)
@@ -644,7 +644,7 @@ class Aborting(ChannelTestCase):
             for timeout in (None, 30):
                 channel = self.make(client)
                 reader = self.start(lambda timeout=timeout: channel.read(timeout))  # type: ignore[misc]  # noqa: B023
-                wait_until(channel.receiver.lock.locked)
+                wait_until(lambda: channel.receiver._busy)  # noqa: B023
                 channel.abort(OVER)
                 join(reader)
                 self.assertEqual(self.assert_closed(reader.error).reason, OVER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unittest
+from sys import getsizeof
 
 from sync_ws.channel.inbox import MAX_NOTES, Inbox, Note
 
@@ -27,12 +28,16 @@ class InboxTest(unittest.TestCase):
 
     def test_notes_take_no_message_its_place(self) -> None:
         inbox = Inbox(["aa", beat(1), b"bb", beat(2)])
-        self.assertEqual(inbox.space(16, 100), 14)
-        self.assertEqual(inbox.space(2, 100), 0)
-        self.assertEqual(inbox.space(1, 100), 0)
-        self.assertEqual(inbox.space(16, 5), 14)
-        self.assertEqual(inbox.space(16, 4), 0)
-        self.assertEqual(Inbox([beat(1)]).space(1, 1), 1)
+        self.assertEqual(inbox.space(16, 1000)[0], 14)
+        self.assertEqual(inbox.space(2, 1000), (0, 0))
+        self.assertEqual(inbox.space(1, 1000), (0, 0))
+        self.assertEqual(Inbox([beat(1)]).space(1, 1), (1, 1))
+
+    def test_messages_are_bounded_by_the_memory_they_take(self) -> None:
+        for message in ("a" * 1000, "\u0444" * 1000, "\U0001f600" * 1000, bytes(1000)):
+            size = getsizeof(message)
+            self.assertEqual(Inbox([message]).space(16, size + 1), (15, 1))
+            self.assertEqual(Inbox([message]).space(16, size), (0, 0))
 
     def test_messages_are_dropped_from_a_place_on_and_notes_stay(self) -> None:
         inbox = Inbox(["kept", beat(1), "gone", beat(2), b"gone too", beat(3)])

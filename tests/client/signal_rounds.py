@@ -31,7 +31,7 @@ CLOSE = 5.0  # seconds that close() is given, by the handler and afterwards
 SOON = 2.5  # seconds: with a server that is there it needs next to none of them, even on a machine with much to do
 LATEST = 0.004  # seconds after which the signal comes, at the latest
 HANG = 60  # seconds of one round, after which the process shows its stacks and ends
-ACTS = ("close", "raise")
+ACTS = ("closes", "raises")
 
 
 class Alarm(Exception):
@@ -64,7 +64,7 @@ class Round:
         if not self.armed:
             return
         self.armed, self.fired = False, True
-        if self.act == "raise":
+        if self.act == "raises":
             raise Alarm
         self.close("in the handler")
 

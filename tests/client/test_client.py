@@ -56,7 +56,7 @@ class ConversationTest(ClientTestCase):
 
     def test_what_is_no_message_is_a_type_error_and_does_no_harm(self) -> None:
         with serving(echo) as server, self.client(server.url) as client:
-            for wrong in (None, 5, {"a": 1}, ["x"]):
+            for wrong in (None, 5, {"a": 1}, [1]):
                 with self.assertRaises(TypeError):
                     client.send(wrong)  # type: ignore[arg-type]
             client.send("fine")
@@ -110,7 +110,7 @@ class ConversationTest(ClientTestCase):
             got: list[Any] = []
             reader = threading.Thread(target=lambda: got.append(client.recv()))
             reader.start()
-            wait_until(lambda: client._receive_lock.locked())
+            wait_until(lambda: client._receiving)
             with self.within(), self.assertRaises(ConcurrentReceive):
                 client.recv()
             client.send("x")

@@ -131,7 +131,7 @@ class CloseTest(ClientTestCase):
 
             reader = threading.Thread(target=receive)
             reader.start()
-            wait_until(client._receive_lock.locked)
+            wait_until(lambda: client._receiving)
             with self.within():
                 client.close()
             reader.join(SOON)

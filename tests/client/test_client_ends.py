@@ -360,6 +360,8 @@ class FirstConnectionTest(ReconnectTestCase):
             with mock.patch("socket.getaddrinfo", resolve):
                 client = self.client(f"ws://a.test:{port}/ws/", reconnect=0.01)
                 client.open()
+                client.send("x")
+                client.recv(SOON)
                 for connection in server.connections:
                     connection.close(1012)
                 wait_until(lambda: client.stats()["attempts_failed"] > 2)

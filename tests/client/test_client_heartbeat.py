@@ -8,7 +8,7 @@ import unittest
 from typing import Any
 from unittest import mock
 
-from sync_ws import ClientState, Heartbeat
+from sync_ws import ClientState, Heartbeat, ModeCode, encode
 from sync_ws.client.heartbeat import HeartbeatMonitor
 from sync_ws.client.state import ClientState as State
 from sync_ws.testing import ManualClock, serving, wait_until
@@ -43,6 +43,90 @@ class HeartbeatTest(ReconnectTestCase):
             wait_until(lambda: client.stats()["rtt"])
             client.send("mine")
             self.assertEqual(client.recv(SOON), "mine")
+
+    def test_to_a_server_of_ours_it_is_a_message_and_to_others_a_ping(self) -> None:
+        heard: list[Any] = []
+        with serving(echo) as server:
+            server.on("heartbeat", lambda conn, text: heard.append(text))
+            recorder = Recorder(self.client(server.url, heartbeat=Heartbeat(0.1, 0.5)).open(SOON))
+            recorder.wait_for("heartbeat", 2)
+        self.assertGreaterEqual(len(heard), 2)
+
+        def script(wire: Wire) -> None:
+            wire.switch()
+            while True:
+                opcode, payload = wire.read_frame()
+                heard.append(opcode)
+                wire.send_frame(8 if opcode == 8 else 10, payload)
+
+        heard.clear()
+        with ScriptedServer(script) as foreign:
+            client = self.client(foreign.url(), heartbeat=0.1)  # a number of seconds
+            recorder = Recorder(client)
+            client.open(SOON)
+            recorder.wait_for("heartbeat")
+            client.close()
+        self.assertEqual(set(heard), {9, 8})
+
+    def test_what_was_not_asked_for_is_the_applications(self) -> None:
+        for beat in (None, Heartbeat(kind="ping"), Heartbeat(message="ping", answer="pong")):
+            with self.subTest(beat), serving(echo) as server:
+                client = self.client(server.url, heartbeat=beat).open(SOON)
+                text = encode(ModeCode.HEART_BEAT, 1)
+                client.send(text)
+                self.assertEqual(client.recv(SOON), text)
+                client.close()
+
+    def test_an_answer_of_the_applications_own_is_measured_and_not_delivered(self) -> None:
+        answers: tuple[Any, ...] = ("pong", lambda message: message == "pong")
+        for answer, style in itertools.product(answers, ("recv", "callback", "nobody")):
+
+            def script(wire: Wire) -> None:
+                wire.switch()
+                while (frame := wire.read_frame())[0] == 1:
+                    wire.send_frame(1, b"pong" if frame[1] == b"ping" else frame[1])
+
+            with self.subTest(answer=answer, style=style), ScriptedServer(script) as server:
+                beat, clock = Heartbeat(30, 3, message="ping", answer=answer), ManualClock()
+                client = self.client(server.url(), heartbeat=beat, reconnect=None, clock=clock)
+                recorder = Recorder(client, messages=style == "callback")
+                client.open(SOON)
+                for number in range(1, 21 if style == "nobody" else 3):  # more than may wait unread
+                    clock.advance(30)
+                    recorder.wait_for("heartbeat", number)
+                self.assertIsNotNone(client.stats()["rtt"])
+                client.send("mine")
+                if style == "callback":
+                    self.assertEqual(recorder.wait_for("message"), "mine")
+                else:
+                    self.assertEqual(client.recv(SOON), "mine")
+                client.close()
+
+    def test_without_a_test_for_the_answer_any_byte_will_do_and_all_is_the_applications(self) -> None:
+        with serving(echo) as server:
+            client = self.client(server.url, heartbeat=Heartbeat(0.05, 0.5, message="tick"), reconnect=None)
+            client.open(SOON)
+            self.assertEqual([client.recv(SOON) for _ in range(2)], ["tick"] * 2)
+            self.assertIsNone(client.stats()["rtt"])
+
+    def test_functions_that_raise_are_told_of_and_end_nothing(self) -> None:
+        def fail(*args: Any) -> Any:
+            raise ValueError("on purpose")
+
+        cases: tuple[dict[str, Any], ...] = ({"message": fail}, {"message": "tick", "answer": fail})
+        for functions, style in itertools.product(cases, ("recv", "callback")):
+            with self.subTest(functions, style=style), serving(echo) as server:
+                client = self.client(server.url, heartbeat=Heartbeat(0.02, 0.25, **functions), reconnect=None)
+                recorder = Recorder(client, messages=style == "callback")
+                with self.assertLogs("sync_ws.client", "ERROR"):
+                    client.open(SOON)
+                    self.assertIn("on purpose", str(recorder.wait_for("error", 2).exception))
+                    client.send("mine")
+                    got = recorder.of("message") if style == "callback" else []
+                    while "mine" not in got:
+                        got = recorder.of("message") if style == "callback" else [client.recv(SOON)]
+                self.assertIs(client.state, ClientState.OPEN)
+                client.close()
 
     def test_no_answer_gives_the_connection_up_at_once_and_reconnects(self) -> None:
         for kind, style in itertools.product(("message", "ping"), ("recv", "callback")):
@@ -150,8 +234,8 @@ class HeartbeatTest(ReconnectTestCase):
         clock = ManualClock()
         calls: list[str] = []
         monitor = HeartbeatMonitor(
-            Heartbeat(30, 3), clock, send=lambda payload: calls.append("send"), received=lambda: 0,
-            unread=lambda: False, on_dead=lambda text: calls.append("dead"),
+            Heartbeat(30, 3, "ping"), clock, send=lambda opcode, payload: calls.append("send"), received=lambda: 0,
+            unread=lambda: False, on_dead=lambda text: calls.append("dead"), raised=lambda exc: calls.append("raised"),
         )  # fmt: skip
         monitor.start()
         stale = clock._timers[0].function

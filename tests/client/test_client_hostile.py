@@ -40,10 +40,6 @@ class HostileServerTest(ClientTestCase):
             ("bad UTF-8", frame(1, b"\xff"), 1007),
             ("bad UTF-8 over two frames", frame(1, b"\xe2\x82", fin=False) + frame(0, b"\x28"), 1007),
             ("surrogate", frame(1, b"\xed\xa0\x80"), 1007),
-            ("close of one byte", frame(8, b"\x03"), 1002),
-            ("close code 1005", frame(8, b"\x03\xed"), 1002),
-            ("close code 999", frame(8, b"\x03\xe7"), 1002),
-            ("close reason not UTF-8", frame(8, b"\x03\xe8\xff"), 1007),
         ):
             answered: list[int] = []
 
@@ -63,6 +59,32 @@ class HostileServerTest(ClientTestCase):
                 self.assertEqual((caught.exception.sent or Close(0)).code, code)
                 wait_until(partial(list, answered))
                 self.assertEqual((answered, server.accepted), ([code], 1))
+
+    def test_a_clumsy_goodbye_is_answered_as_it_must_be_and_the_client_comes_back(self) -> None:
+        for what, payload, code in (
+            ("one byte", b"\x03", 1002),
+            ("close code 1005", b"\x03\xed", 1002),
+            ("close code 1006", b"\x03\xee", 1002),
+            ("close code 999", b"\x03\xe7", 1002),
+            ("text where the code belongs", b"bye", 1002),
+            ("a reason that is not UTF-8", b"\x03\xe8\xff", 1007),
+        ):
+            answered: list[int] = []
+
+            def script(wire: Wire, payload: bytes = payload, answered: list[int] = answered) -> None:
+                wire.switch(then=frame(8, payload))
+                answered.append(wire.read_close())
+
+            with self.subTest(what), ScriptedServer(script) as server:
+                client = self.client(server.url(), reconnect=0.01)
+                recorder = Recorder(client)
+                client.open(SOON)
+                event = recorder.wait_for("close")
+                self.assertEqual((event.reason.code, event.reconnecting), (1006, True), event.reason)
+                self.assertIn("a Close frame that is none", event.reason.text)
+                wait_until(lambda: server.accepted > 1)
+                client.close()
+                self.assertEqual(answered[0], code)
 
     def test_too_many_fragments(self) -> None:
         def script(wire: Wire) -> None:

@@ -217,7 +217,7 @@ class EndTest(TlsTestCase):
             client = self.client(proxy.url(scheme="wss")).open(SOON)
             reader = threading.Thread(target=lambda: list(client))
             reader.start()
-            wait_until(client._receive_lock.locked)
+            wait_until(lambda: client._receiving)
             proxy.both.stall(scope="current")
             started = time.monotonic()
             client.close(timeout=0.3)

@@ -12,25 +12,34 @@ from typing import Any
 
 from sync_ws.client import heartbeat
 from sync_ws.client.heartbeat import Heartbeat, HeartbeatMonitor
+from sync_ws.messages import Message, Opcode
+from sync_ws.protocol.http_head import Headers
+from sync_ws.protocol.intercepts import HEART_BEAT
 from sync_ws.testing import LedgerTestCase, ManualClock, wait_until
 from sync_ws.timing import SYSTEM_CLOCK
 from tests.support.interrupt import Interrupt
 from tests.support.wire import join
 
+MESSAGE = Heartbeat(30, 3, "message")
+
 
 class Policy(LedgerTestCase):
-    def test_the_defaults_are_those_of_the_article(self) -> None:
-        self.assertEqual(Heartbeat(), Heartbeat(interval=30, timeout=3, kind="message"))
+    def test_the_times_are_those_of_the_article_and_the_kind_is_the_servers(self) -> None:
+        self.assertEqual(Heartbeat(), Heartbeat(interval=30, timeout=3, kind="auto"))
 
     def test_what_cannot_be_meant_is_refused(self) -> None:
         bad: list[dict[str, Any]] = [
             {"interval": 0}, {"interval": -1}, {"interval": math.inf}, {"timeout": 0}, {"timeout": math.nan},
-            {"kind": "pong"}, {"kind": ""},
+            {"kind": "pong"}, {"kind": ""}, {"answer": "pong"}, {"message": "ping", "kind": "ping"},
+            {"message": "\ud800"}, {"message": "ping", "answer": "x" * 1024}, {"message": "ping", "answer": "\ud800"},
         ]  # fmt: skip
         for arguments in bad:
             with self.subTest(arguments), self.assertRaises(ValueError):
                 Heartbeat(**arguments)
-        wrong: list[dict[str, Any]] = [{"interval": "30"}, {"timeout": None}]
+        wrong: list[dict[str, Any]] = [
+            {"interval": "30"}, {"timeout": None}, {"message": 5}, {"message": {"op": "ping"}},
+            {"message": "ping", "answer": 5}, {"message": "ping", "answer": True},
+        ]  # fmt: skip
         for arguments in wrong:
             with self.subTest(arguments), self.assertRaises(TypeError):
                 Heartbeat(**arguments)
@@ -40,21 +49,79 @@ class Policy(LedgerTestCase):
             Heartbeat().interval = 1  # type: ignore[misc]
 
 
+class Meaning(LedgerTestCase):
+    """What a policy means for one server."""
+
+    def test_what_a_heartbeat_argument_means(self) -> None:
+        own = Heartbeat(5, 1, "ping")
+        self.assertEqual((Heartbeat.of(None), Heartbeat.of(own), Heartbeat.of(20)), (None, own, Heartbeat(20)))
+        self.assertEqual(Heartbeat.of(0.5), Heartbeat(interval=0.5))
+        for value in (0, -1, math.inf, math.nan):
+            with self.subTest(value), self.assertRaisesRegex(ValueError, "heartbeat .* above zero"):
+                Heartbeat.of(value)
+        for wrong in ("30", True, [30]):
+            with self.subTest(wrong), self.assertRaisesRegex(TypeError, "sync_ws.Heartbeat, a number of seconds"):
+                Heartbeat.of(wrong)  # type: ignore[arg-type]
+
+    def test_our_message_is_for_those_who_say_that_they_answer_it(self) -> None:
+        for value, kind in (("heart_beat", "message"), ("acks, heart_beat", "message"), ("heart_beats", "ping")):
+            headers = Headers([("sync-ws", value)])
+            with self.subTest(value):
+                self.assertEqual(Heartbeat(9, 2).towards(headers), Heartbeat(9, 2, kind))
+                for told in ("message", "ping"):
+                    self.assertEqual(Heartbeat(kind=told).towards(headers).kind, told)
+        self.assertEqual(Heartbeat().towards(Headers([("Server", "sync_ws")])).kind, "ping")
+        self.assertEqual(Heartbeat(kind="message").towards(Headers()).kind, "message")
+        self.assertEqual(Heartbeat(message="ping").towards(Headers()).kind, "message")
+
+    def test_nothing_is_taken_out_that_was_not_asked_for(self) -> None:
+        for policy in (Heartbeat(kind="ping"), Heartbeat(message="ping"), Heartbeat(message=lambda: "ping")):
+            self.assertIsNone(policy.intercept(self.fail))
+        self.assertIs(Heartbeat(kind="message").intercept(self.fail), HEART_BEAT)
+
+    def recognised(self, answer: Any, *messages: Message) -> list[bool]:
+        intercept = Heartbeat(message="ping", answer=answer).intercept(self.fail)
+        assert intercept is not None
+        texts = [message if isinstance(message, str) else message.decode("utf-8", "replace") for message in messages]
+        given = messages if intercept.verbatim else texts
+        return [intercept.mark in text and intercept.recognise(message) for text, message in zip(texts, given)]
+
+    def test_an_answer_is_the_whole_message(self) -> None:
+        self.assertEqual(self.recognised("pong", "pong", b"pong", "pong ", "", "ping pong"), [True, True, *[False] * 3])
+        self.assertEqual(self.recognised("", "", b"", "x"), [True, True, False])
+        self.assertEqual(self.recognised(b"pong", b"pong", "pong", b"xpong"), [True, False, False])
+        self.assertEqual(self.recognised(b"\xff\x00", b"\xff\x00", b"\xfe\x00", "\ufffd\0"), [True, False, False])
+
+    def test_a_function_is_given_the_message_as_it_came(self) -> None:
+        answers: list[Message] = ["pong", b"\xff"]
+        self.assertEqual(self.recognised(lambda message: message in answers, *answers, b"pong"), [True, True, False])
+        self.assertEqual(self.recognised(lambda message: "truth", "x"), [True])
+
+    def test_what_it_raises_is_told_and_the_message_is_the_applications(self) -> None:
+        raised: list[Exception] = []
+        intercept = Heartbeat(message="ping", answer=lambda message: json.loads(message)).intercept(raised.append)
+        assert intercept is not None
+        self.assertEqual([intercept.recognise("no JSON"), intercept.recognise("1"), len(raised)], [False, True, 1])
+
+
 class MonitorTestCase(LedgerTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.clock = ManualClock()
-        self.sent: list[tuple[float, str]] = []
+        self.sent: list[tuple[float, bytes]] = []
+        self.opcodes: list[int] = []
+        self.raised: list[Exception] = []
         self.dead: list[tuple[float, str]] = []
         self.bytes = 0
         self.unread = False
-        self.on_send: Callable[[str], None] = lambda payload: None
+        self.on_send: Callable[[bytes], None] = lambda payload: None
         self.on_dead: Callable[[], None] = lambda: None
 
-    def make(self, policy: Heartbeat = Heartbeat(30, 3)) -> HeartbeatMonitor:
+    def make(self, policy: Heartbeat = MESSAGE) -> HeartbeatMonitor:
         begin = self.clock.monotonic()
 
-        def send(payload: str) -> None:
+        def send(opcode: int, payload: bytes) -> None:
+            self.opcodes.append(opcode)
             self.sent.append((self.clock.monotonic() - begin, payload))
             self.on_send(payload)
 
@@ -63,17 +130,23 @@ class MonitorTestCase(LedgerTestCase):
             self.on_dead()
 
         self.monitor = HeartbeatMonitor(
-            policy, self.clock, send=send, received=lambda: self.bytes, unread=lambda: self.unread, on_dead=dead
+            policy,
+            self.clock,
+            send=send,
+            received=lambda: self.bytes,
+            unread=lambda: self.unread,
+            on_dead=dead,
+            raised=self.raised.append,
         )
         self.addCleanup(self.monitor.stop)
         return self.monitor
 
-    def started(self, policy: Heartbeat = Heartbeat(30, 3)) -> HeartbeatMonitor:
+    def started(self, policy: Heartbeat = MESSAGE) -> HeartbeatMonitor:
         monitor = self.make(policy)
         monitor.start()
         return monitor
 
-    def answer(self, payload: str) -> None:
+    def answer(self, payload: bytes) -> None:
         """As if the peer sent it back at once."""
         self.bytes += 10
         self.monitor.answered(payload)
@@ -183,20 +256,89 @@ class Payloads(MonitorTestCase):
             self.assertEqual(value["ModeCode"], "heart_beat")
             self.assertRegex(value["msg"], r"^\d{4}-\d\d-\d\dT")
 
+    def test_one_of_the_applications_own_goes_out_as_it_is(self) -> None:
+        numbers = itertools.count(1)
+        expected: list[tuple[Any, int, list[bytes]]] = [
+            ("ping", Opcode.TEXT, [b"ping", b"ping"]), (b"\xff", Opcode.BINARY, [b"\xff", b"\xff"]),
+            (lambda: f"ping {next(numbers)}", Opcode.TEXT, [b"ping 1", b"ping 2"]),
+        ]  # fmt: skip
+        for message, opcode, payloads in expected:
+            with self.subTest(payloads):
+                self.sent.clear()
+                self.opcodes.clear()
+                self.on_send = self.answer
+                monitor = self.started(Heartbeat(30, 3, "message", message=message))
+                self.clock.advance(60)
+                self.assertEqual([payload for _, payload in self.sent], payloads)
+                self.assertEqual(self.opcodes, [opcode, opcode])
+                monitor.stop()
+
+    def test_an_answer_that_does_not_say_to_what_is_that_to_the_last_one(self) -> None:
+        monitor = self.started(Heartbeat(30, 3, "message", message="ping", answer="pong"))
+        self.assertIsNone(monitor.answered(None))
+        self.clock.advance(30.5)
+        self.assertAlmostEqual(monitor.answered(None) or 0, 0.5)
+        self.assertIsNone(monitor.answered(None))
+
+    def test_where_the_function_fails_a_ping_goes_out(self) -> None:
+        wrong: list[Any] = [lambda: 1 / 0, lambda: None, lambda: 5, lambda: "\ud800"]
+        for function in wrong:
+            self.sent.clear()
+            self.opcodes.clear()
+            self.raised.clear()
+            monitor = self.started(Heartbeat(30, 3, "message", message=function))
+            self.clock.advance(30)
+            self.assertEqual((self.opcodes, len(self.raised)), ([Opcode.PING], 1))
+            self.assertIsNotNone(monitor.answered(self.sent[0][1]))
+            monitor.stop()
+
+    def test_the_time_that_the_function_takes_is_not_the_peers(self) -> None:
+        def message() -> str:
+            self.clock._now += 10  # as if it had taken so long
+            return "ping"
+
+        monitor = self.started(Heartbeat(30, 3, "message", message=message))
+        self.clock.advance(41)
+        self.assertEqual(self.clock.pending, [2])
+        self.assertEqual((monitor.answered(None), self.dead), (1.0, []))
+        self.clock.advance(2)
+        self.assertEqual([at for at, _ in self.dead], [43])
+
+    def test_one_that_was_stopped_while_the_function_took_its_time_sends_nothing(self) -> None:
+        def message() -> str:
+            self.monitor.stop()
+            return "ping"
+
+        self.started(Heartbeat(30, 3, "message", message=message))
+        self.clock.advance(100)
+        self.assertEqual((self.sent, self.clock.pending, self.dead), ([], [], []))
+
+    def test_the_function_is_called_once_for_each_and_under_no_lock(self) -> None:
+        held: list[bool] = []
+
+        def message() -> str:
+            held.append(self.monitor._lock._is_owned())  # type: ignore[attr-defined]
+            return "ping"
+
+        self.on_send = self.answer
+        self.started(Heartbeat(30, 3, "message", message=message))
+        self.clock.advance(95)
+        self.assertEqual((held, len(self.sent)), ([False] * 3, 3))
+
     def test_each_ping_has_a_payload_of_its_own_that_fits_a_control_frame(self) -> None:
         self.on_send = self.answer
         self.started(Heartbeat(30, 3, kind="ping"))
         self.clock.advance(90)
         payloads = [payload for _, payload in self.sent]
         self.assertEqual(len(set(payloads)), 3)
-        self.assertTrue(all(len(payload.encode()) <= 125 for payload in payloads))
+        self.assertTrue(all(len(payload) <= 125 for payload in payloads))
 
     def test_the_round_trip_time_is_that_of_the_answer_to_the_last_one(self) -> None:
         monitor = self.started(Heartbeat(30, 3, kind="ping"))
         self.clock.advance(30)
         self.assertIsNone(monitor.rtt)
         self.clock.advance(0.25)
-        self.assertIsNone(monitor.answered("something else"))
+        self.assertIsNone(monitor.answered(b"something else"))
         self.assertAlmostEqual(monitor.answered(self.sent[-1][1]) or 0, 0.25)
         self.assertIsNone(monitor.answered(self.sent[-1][1]))  # the same again
         self.assertAlmostEqual(monitor.rtt or 0, 0.25)
@@ -210,7 +352,7 @@ class Payloads(MonitorTestCase):
         self.assertIsNotNone(monitor.answered(new))
 
     def test_before_anything_was_sent_nothing_can_be_answered(self) -> None:
-        self.assertIsNone(self.started().answered(""))
+        self.assertIsNone(self.started().answered(b""))
 
 
 class Late(MonitorTestCase):
@@ -319,7 +461,7 @@ class Stopping(MonitorTestCase):
     def test_during_a_send_it_returns_at_once_and_nothing_follows(self) -> None:
         sending, go_on = threading.Event(), threading.Event()
 
-        def block(payload: str) -> None:
+        def block(payload: bytes) -> None:
             sending.set()
             go_on.wait(5)
 
@@ -360,10 +502,10 @@ class Stopping(MonitorTestCase):
         self.assertEqual((len(self.dead), self.clock.pending), (1, []))
 
     def test_on_the_system_clock_it_leaves_no_thread(self) -> None:
-        sent: list[str] = []
+        sent: list[bytes] = []
         monitor = HeartbeatMonitor(
-            Heartbeat(0.01, 30), SYSTEM_CLOCK,
-            send=sent.append, received=lambda: 0, unread=lambda: True, on_dead=lambda text: self.fail(text),
+            Heartbeat(0.01, 30, "ping"), SYSTEM_CLOCK, send=lambda opcode, payload: sent.append(payload),
+            received=lambda: 0, unread=lambda: True, on_dead=self.fail, raised=lambda exc: None,
         )  # fmt: skip
         monitor.start()
         wait_until(lambda: sent)

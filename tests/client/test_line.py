@@ -8,6 +8,7 @@ import threading
 import time
 import unittest
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,6 +19,7 @@ from sync_ws.channel.limits import Limits
 from sync_ws.client import line as line_module
 from sync_ws.client.address import parse_url
 from sync_ws.client.line import CLOSED_BY_US, Line
+from sync_ws.client.outbox import Offline
 from sync_ws.client.state import ClientState
 from sync_ws.endings import Close, Reason
 from sync_ws.errors import ConnectionClosed, NotConnected, QueueFull
@@ -28,7 +30,7 @@ from tests.support.client_case import SOON, GuardedLine
 from tests.support.interrupt import Interrupt
 from tests.support.wire import join
 
-LIMITS = Limits(max_queued=3, max_queued_bytes=100)
+LIMITS, QUEUE = Limits(), Offline(3, 100)
 NOW, NEVER = Deadline(0), Deadline(None)
 LOST = Reason("lost", 1006)
 
@@ -60,10 +62,10 @@ def channel(reason: Reason | None = None) -> Any:
 
 
 class LineTestCase(LedgerTestCase):
-    def line(self, offline: str = "queue") -> Line:
+    def line(self, offline: Offline | None = QUEUE) -> Line:
         return GuardedLine(LIMITS, offline)
 
-    def begun(self, offline: str = "queue") -> Line:
+    def begun(self, offline: Offline | None = QUEUE) -> Line:
         line = self.line(offline)
         line.begin()
         return line
@@ -238,6 +240,52 @@ class ConnectionTest(LineTestCase):
         self.assertIsNone(line.never_opened())
 
 
+class AskedTest(LineTestCase):
+    """reconnect(): whatever connection there is afterwards is another one."""
+
+    def test_it_finds_what_is_under_way(self) -> None:
+        line, dial, used = self.begun(), mock.Mock(), channel()
+        self.assertEqual((line.reconnect(), line.asked), ((None, None), True))
+        line.attempt()
+        self.assertFalse(line.asked)  # this attempt is the one that was asked for
+        self.assertTrue(line.dialling(dial))
+        self.assertEqual(line.reconnect(), (dial, None))
+        line.dialled()
+        line.attempt()
+        self.assertTrue(line.opened(used, None, None))
+        self.assertEqual(line.reconnect(), (None, used))
+
+    def test_what_it_could_not_find_is_not_to_be_used(self) -> None:
+        line = self.begun()
+        line.attempt()
+        line.reconnect()
+        self.assertFalse(line.dialling(mock.Mock()))
+        self.assertFalse(line.opened(channel(), None, None))
+        self.assertEqual((line.reading_channel, line.times_opened), (None, 0))
+
+    def test_an_end_or_another_attempt_but_not_both(self) -> None:
+        line = self.begun()
+        line.reconnect()
+        self.assertFalse(line.finish(LOST, unless_asked=True))
+        line.attempt()
+        self.assertTrue(line.finish(LOST, unless_asked=True))
+        with self.assertRaisesRegex(ConnectionClosed, "lost"):
+            line.reconnect()
+
+    def test_close_has_the_last_word(self) -> None:
+        line = self.begun()
+        line.reconnect()
+        line.close()
+        self.assertFalse(line.asked)
+        self.assertTrue(line.finish(CLOSED_BY_US, unless_asked=True))
+        with self.assertRaisesRegex(ConnectionClosed, "closed by us"):
+            line.reconnect()
+
+    def test_before_it_begins(self) -> None:
+        with self.assertRaisesRegex(NotConnected, "not been opened"):
+            self.line().reconnect()
+
+
 class OfflineTest(LineTestCase):
     def test_the_queue_is_bounded_and_counted(self) -> None:
         line = self.begun()
@@ -261,8 +309,37 @@ class OfflineTest(LineTestCase):
         self.assertEqual(line.stats()["queued_messages"], 0)
         self.assertTrue(line.put_offline("x", used))  # it has ended, and has not told yet
 
+    def test_what_makes_room_is_counted_and_told_of_once_an_outage(self) -> None:
+        line, used = self.begun(Offline(2, 100, "drop_oldest")), channel()
+        with self.assertLogs("sync_ws.client", "WARNING") as logs:
+            for number in range(10):
+                line.put_offline(str(number), None)
+        self.assertEqual(len(logs.records), 1)
+        self.assertEqual((line.stats()["dropped_messages"], line.stats()["queued_messages"]), (8, 2))
+        self.assertEqual((line.take_dropped(), line.take_dropped()), (8, 0))
+        line.opened(used, None, None)
+        self.assertEqual(line.next_queued(used), "8")
+        self.ending(line, used)  # it did not go: the oldest again
+        with self.assertLogs("sync_ws.client", "WARNING"):
+            line.put_offline("10", None)
+        self.assertEqual((line.take_undelivered(), line.take_dropped()), (("9", "10"), 1))
+        self.assertEqual(line.stats()["dropped_messages"], 9)
+
+    def test_where_it_blocks_it_waits_for_room_within_the_send_timeout(self) -> None:
+        line, used = GuardedLine(Limits(send_timeout=0.05), Offline(1, 100, "block")), channel()
+        line.begin()
+        line.put_offline("one", None)
+        with self.assertRaisesRegex(QueueFull, "no room within 0.05 s"):
+            line.put_offline("two", None)
+        with self.assertRaisesRegex(QueueFull, "own thread does not wait"):
+            line.put_offline("two", None, may_wait=False)
+        line.opened(used, None, None)
+        self.assertEqual(line.next_queued(used), "one")
+        line.drop_first_queued()
+        self.assertTrue(line.put_offline("two", None))
+
     def test_raise_mode_says_what_the_trouble_is(self) -> None:
-        line = self.begun("raise")
+        line = self.begun(None)
         with self.assertRaisesRegex(NotConnected, "the first attempt is under way"):
             line.put_offline("x", None)
         line.attempt_failed(Reason("refused"))
@@ -299,13 +376,28 @@ class OfflineTest(LineTestCase):
 
 
 class LeftTest(LineTestCase):
+    def take(self, line: Line, used: Any) -> object:
+        """As recv() does."""
+        item = line.take_left(used, NOW, True)
+        line.inbox.kept = None
+        return item
+
+    def test_what_an_interrupt_kept_from_the_application_is_there_still(self) -> None:
+        used = channel()
+        line = self.opened(used)
+        line.inbox.extend(["one", "two"])
+        self.ending(line, used)
+        self.assertEqual([line.take_left(used, NOW, True) for _ in range(2)], ["one", "one"])
+        line.inbox.kept = None
+        self.assertEqual((self.take(line, used), line.stats()["messages_received"]), ("two", 5))
+
     def test_what_an_earlier_connection_left_is_taken_in_order_and_counted(self) -> None:
         used = channel()
         line = self.opened(used)
         line.inbox.extend(["one", ""])
         self.assertIsNone(line.take_left(None, NOW, True))  # it is still there to read from
         self.ending(line, used)
-        self.assertEqual([line.take_left(used, NOW, True) for _ in range(2)], ["one", ""])
+        self.assertEqual([self.take(line, used) for _ in range(2)], ["one", ""])
         self.assertEqual(line.stats()["messages_received"], 5)
         with self.assertRaises(TimeoutError):
             line.take_left(None, NOW, True)
@@ -316,7 +408,7 @@ class LeftTest(LineTestCase):
         self.ending(line, used)
         notes = [Note("heartbeat", number) for number in range(MAX_NOTES + 1)]
         line.inbox.extend([notes[0], "one"])
-        self.assertEqual([line.take_left(used, NOW, True) for _ in range(2)], [notes[0], "one"])
+        self.assertEqual([self.take(line, used) for _ in range(2)], [notes[0], "one"])
         self.assertEqual(line.stats()["messages_received"], 4)
         for note in notes:
             line.put_aside(note)
@@ -397,6 +489,40 @@ class WaitingTest(LineTestCase):
 
         self.woken(lambda: line.await_end(used, NEVER), end)
         line.await_end(used, NEVER)  # it has ended: not at all
+
+    def test_for_room_in_the_queue(self) -> None:
+        def full() -> Line:
+            line = GuardedLine(LIMITS, Offline(1, 100, "block"))
+            line.begin()
+            line.put_offline("one", None)
+            return line
+
+        def went(line: Line) -> None:
+            line.next_queued(channel())
+            line.drop_first_queued()
+
+        def back(line: Line) -> None:
+            went(line)
+            line.next_queued(channel())
+
+        def put(line: Line) -> object:
+            try:
+                return line.put_offline("two", None)
+            except ConnectionClosed as exc:
+                return exc.reason
+
+        changes: tuple[tuple[Callable[[Line], object], object], ...] = (
+            (went, True), (Line.close, CLOSED_BY_US), (lambda line: line.finish(LOST), LOST),
+            (lambda line: line.over(LOST), LOST), (back, False),
+        )  # fmt: skip
+        for change, outcome in changes:
+            line = full()
+            with self.subTest(outcome):
+                self.assertIs(self.woken(partial(put, line), partial(change, line)), outcome)
+
+    def test_for_reconnect_while_it_waits_for_the_next_attempt(self) -> None:
+        line = self.begun()
+        self.assertTrue(self.woken(lambda: line.await_due(Flag(), NEVER), line.reconnect))
 
     def test_for_something_to_receive(self) -> None:
         line = self.begun()
@@ -514,6 +640,15 @@ class InterruptedTest(LineTestCase):
 
         self.interrupt(self.begun, lambda line: line.put_offline("x", None), check)
 
+    def test_a_reconnect_is_heard_or_refused_and_close_has_the_last_word(self) -> None:
+        used = channel()
+
+        def check(line: Line, outcome: Any, found: object) -> None:
+            self.assertTrue(isinstance(outcome, ConnectionClosed) or outcome == (None, used), repr(outcome))
+            self.assertFalse(line.asked)
+
+        self.interrupt(lambda: self.opened(used), Line.reconnect, check)
+
     def test_all_other_methods_go_on_to_their_end(self) -> None:
         used = channel()
 
@@ -537,7 +672,8 @@ class InterruptedTest(LineTestCase):
             (queued, lambda line: line.next_queued(used)), (self.begun, lambda line: line.next_queued(used)),
             (queued, Line.drop_first_queued), (queued, Line.take_undelivered),
             (open_line, lambda line: line.ended(used)), (open_line, lambda line: line.note_rtt(1.0)),
-            (open_line, Line.stats), (open_line, Line.close), (self.line, Line.close),
+            (self.begun, lambda line: line.finish(LOST, unless_asked=True)),
+            (queued, Line.take_dropped), (open_line, Line.stats), (open_line, Line.close), (self.line, Line.close),
             (open_line, lambda line: line.finish(LOST)), (open_line, lambda line: line.over(LOST)),
             (open_line, Line.never_opened), (open_line, Line.wake), (open_line, Line.take_aside),
             (open_line, lambda line: line.put_aside(Note("heartbeat", 1))),

@@ -15,6 +15,7 @@ from sync_ws.client.events import EVENTS, Closed, GaveUp, Reconnecting
 from sync_ws.client.heartbeat import HeartbeatMonitor
 from sync_ws.client.line import Line
 from sync_ws.client.options import ClientOptions
+from sync_ws.client.outbox import Offline
 from sync_ws.client.thread import ClientThread
 from sync_ws.events import EventBus
 from sync_ws.testing import LedgerTestCase, ManualClock, free_port, wait_until
@@ -31,7 +32,7 @@ class ThreadTestCase(LedgerTestCase):
         defaults: dict[str, Any] = {
             "url": url, "headers": None, "subprotocols": (), "origin": None, "cookie": None, "proxy": None,
             "ssl_context": None, "compression": False, "open_timeout": SOON, "limits": Limits(), "heartbeat": None,
-            "backoff": None, "should_reconnect": should_reconnect, "offline": "queue", "clock": SYSTEM_CLOCK,
+            "backoff": None, "should_reconnect": should_reconnect, "offline": Offline(), "clock": SYSTEM_CLOCK,
         }  # fmt: skip
         self.line: Line = GuardedLine(Limits())
         self.thread = ClientThread(ClientOptions(**{**defaults, **options}), self.line, EventBus(EVENTS))
@@ -207,7 +208,10 @@ class ConnectionTest(ThreadTestCase):
             wait_until(lambda: len(self.line.inbox) == 3)
             self.end()
             join(thread)
-        left = [self.line.take_left(channel, Deadline(0), True) for _ in range(3)]
+        left = []
+        for _ in range(3):
+            left.append(self.line.take_left(channel, Deadline(0), True))
+            self.line.inbox.kept = None
         self.assertEqual(left, ["m0", "m1", "m2"])
         self.assertIsInstance(self.told[-1][1], Closed)
 

@@ -32,7 +32,7 @@ class VoiceTest(unittest.TestCase):
 
     def attempt_fails(self, reason: Reason = REFUSED) -> None:
         self.voice.attempt(URL)
-        self.voice.failed(reason)
+        self.voice.trouble(reason, None)
         self.voice.waiting(1.0)
 
     def attempt_succeeds(self) -> None:
@@ -57,7 +57,7 @@ class VoiceTest(unittest.TestCase):
     def test_an_outage_is_announced_once(self) -> None:
         self.attempt_succeeds()
         self.assertEqual(
-            self.loud(lambda: self.voice.lost(LOST, 5.0), lambda: self.voice.waiting(0.5)),
+            self.loud(lambda: self.voice.trouble(LOST, 5.0), lambda: self.voice.waiting(0.5)),
             [
                 ("WARNING", f"the connection to {URL} ended after 5.0 s: lost"),
                 ("INFO", f"{URL}: reconnecting in 0.50 s"),
@@ -69,7 +69,28 @@ class VoiceTest(unittest.TestCase):
         self.assertIn(("DEBUG", f"{URL}: attempt 2 failed: refused"), said)
         self.clock.advance(2)
         self.assertEqual(self.loud(self.attempt_succeeds), [("INFO", f"reconnected to {URL} after 4.0 s, attempts: 3")])
-        self.assertEqual(len(self.loud(lambda: self.voice.lost(LOST, 1.0))), 1)  # and the next one anew
+        self.assertEqual(len(self.loud(lambda: self.voice.trouble(LOST, 1.0))), 1)  # and the next one anew
+
+    def test_what_the_application_asked_for_is_no_news(self) -> None:
+        self.attempt_succeeds()
+        asked = Reason("reconnect() was called: closed by us: 1000", 1000, by_us=True)
+        self.assertEqual(
+            self.loud(lambda: self.voice.trouble(asked, 5.0, asked=True), self.attempt_succeeds),
+            [
+                ("INFO", f"the connection to {URL} ended after 5.0 s: {asked}"),
+                ("INFO", f"reconnected to {URL}"),
+            ],
+        )
+        self.assertEqual(self.loud(lambda: self.voice.trouble(asked, None, asked=True)), [])
+        ((level, _), *_) = self.loud(lambda: self.voice.trouble(LOST, 5.0, asked=True))  # that was not for the asking
+        self.assertEqual(level, "WARNING")
+
+    def test_when_it_leads_to_an_outage_that_is_told(self) -> None:
+        self.attempt_succeeds()
+        asked = Reason("reconnect() was called", by_us=True)
+        self.voice.trouble(asked, 5.0, asked=True)
+        ((level, text),) = self.loud(self.attempt_fails)
+        self.assertEqual((level, text), ("WARNING", f"cannot connect to {URL} yet, will keep trying: refused"))
 
     def test_a_reminder_each_hour(self) -> None:
         self.attempt_fails()
@@ -94,7 +115,7 @@ class VoiceTest(unittest.TestCase):
 
     def test_what_the_other_side_said_forges_no_lines(self) -> None:
         self.attempt_succeeds()
-        ((_, text),) = self.loud(lambda: self.voice.lost(Reason("closed by the peer: 1001 a\nERROR b\x1b[1m"), 1.0))
+        ((_, text),) = self.loud(lambda: self.voice.trouble(Reason("closed by the peer: 1001 a\nERROR b\x1b[1m"), 1.0))
         self.assertTrue(text.isprintable(), ascii(text))
         self.assertIn("a\\nERROR b\\x1b[1m", text)
 

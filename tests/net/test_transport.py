@@ -10,7 +10,7 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -24,6 +24,19 @@ from sync_ws.testing import Certificates, LedgerTestCase, make_certificates, wai
 from tests.support.wire import join, make_channel
 
 MIB = 1 << 20
+
+
+def now(values: Iterator[Any]) -> Any:
+    """What a read that does not wait gives, None for nothing."""
+    try:
+        return next(values)
+    except BlockingIOError:
+        return None
+
+
+def sent(counts: Iterator[int]) -> int:
+    """How much of a write was taken."""
+    return now(counts) or 0
 
 
 class TransportTestCase(LedgerTestCase):
@@ -69,7 +82,7 @@ class TransportTestCase(LedgerTestCase):
     def send_all(self, transport: Transport, data: bytes) -> None:
         view = memoryview(data)
         while view:
-            view = view[transport.send_nowait(view) :]
+            view = view[sent(transport.sending(view)) :]
             if view:
                 transport.wait_writable(5)
 
@@ -88,8 +101,8 @@ class Plain(TransportTestCase):
     def test_the_hint_of_more_to_come_goes_with_that_write_alone(self) -> None:
         sock = mock.create_autospec(socket.socket, instance=True)
         transport = PlainTransport(sock)
-        transport.send_more_nowait(b"head")
-        transport.send_nowait(b"body")
+        sent(transport.sending_more(b"head"))
+        sent(transport.sending(b"body"))
         flags = [call.args[1] for call in sock.send.call_args_list]
         self.assertEqual(flags, [socket.MSG_DONTWAIT | socket.MSG_MORE, socket.MSG_DONTWAIT])
 
@@ -99,10 +112,10 @@ class Plain(TransportTestCase):
         there.send(b"!", socket.MSG_OOB)
         self.assertTrue(select.select([], [], [here], 10)[2], "it has come")
         self.assertFalse(transport.wait_readable(0))
-        self.assertIsNone(transport.recv_nowait(10))
+        self.assertIsNone(now(transport.receiving_now(10)))
         there.send(b"x")
         self.assertTrue(transport.wait_readable(10))
-        self.assertEqual(transport.recv(10), b"x")
+        self.assertEqual(next(transport.receiving(10)), b"x")
 
     def test_a_socket_that_is_not_tcp_is_fine(self) -> None:
         ours, theirs = socket.socketpair()
@@ -110,7 +123,7 @@ class Plain(TransportTestCase):
         self.addCleanup(theirs.close)
         transport = transport_for(ours)
         theirs.sendall(b"x")
-        self.assertEqual(transport.recv(10), b"x")
+        self.assertEqual(next(transport.receiving(10)), b"x")
 
 
 class Each(TransportTestCase):
@@ -125,10 +138,10 @@ class Each(TransportTestCase):
             while len(got) < len(data):
                 if len(got) % 2:
                     room = bytearray(50_000)
-                    size = here.recv_into(memoryview(room))
+                    size = next(here.receiving_into(memoryview(room)))
                     got += room[:size]
                 else:
-                    got += here.recv(65_537)
+                    got += next(here.receiving(65_537))
             join(sender)
             self.assertEqual(got, data)
 
@@ -136,64 +149,66 @@ class Each(TransportTestCase):
         for tls in (False, True):
             here, there = self.transports(tls)
             room = memoryview(bytearray(10))
-            wait_until(lambda: here.recv_nowait(10) is None)  # noqa: B023
-            self.assertIsNone(here.recv_into_nowait(room))
+            wait_until(lambda: now(here.receiving_now(10)) is None)  # noqa: B023
+            self.assertIsNone(now(here.receiving_into_now(room)))
             self.send_all(there, b"abcd")
             self.assertTrue(here.wait_readable(5))
-            wait_until(lambda: here.recv_into_nowait(room[:2]) == 2)  # noqa: B023
-            self.assertEqual((bytes(room[:2]), here.recv_nowait(10)), (b"ab", b"cd"))
+            wait_until(lambda: now(here.receiving_into_now(room[:2])) == 2)  # noqa: B023
+            self.assertEqual((bytes(room[:2]), now(here.receiving_now(10))), (b"ab", b"cd"))
             there.shutdown(socket.SHUT_WR)
             self.assertTrue(here.wait_readable(5))
-            self.assertEqual((here.recv(10), here.recv_nowait(10), here.recv_into(room)), (b"", b"", 0))
-            self.assertEqual(here.recv_into_nowait(room), 0)
+            self.assertEqual(
+                (next(here.receiving(10)), now(here.receiving_now(10)), next(here.receiving_into(room))), (b"", b"", 0)
+            )
+            self.assertEqual(now(here.receiving_into_now(room)), 0)
 
     def test_a_reader_of_half_a_record_is_told_that_the_rest_waits(self) -> None:
         for tls in (False, True):
             here, there = self.transports(tls)
             self.send_all(there, b"x" * 1000)
-            self.assertEqual(here.recv(10), b"x" * 10)
+            self.assertEqual(next(here.receiving(10)), b"x" * 10)
             self.assertTrue(here.wait_readable(0))  # TLS has it decrypted: the descriptor itself has nothing any more
-            self.assertEqual(here.recv(2000), b"x" * 990)
+            self.assertEqual(next(here.receiving(2000)), b"x" * 990)
 
     def test_a_write_never_blocks_and_goes_on_when_the_peer_reads(self) -> None:
         for tls in (False, True):
             here, there = self.transports(tls)
-            data, sent = os.urandom(64 * 1024), 0
+            data, total = os.urandom(64 * 1024), 0
             began = time.monotonic()
             expected = bytearray()
             while True:
-                size = here.send_nowait(data)
+                size = sent(here.sending(data))
                 expected += data[:size]
-                sent += size
+                total += size
                 if not size:
                     break
             self.assertLess(time.monotonic() - began, 10)
             self.assertFalse(here.wait_writable(0))
-            self.assertEqual((here.send_nowait(data), here.send_more_nowait(data)), (0, 0))
+            self.assertEqual((sent(here.sending(data)), sent(here.sending_more(data))), (0, 0))
             got = bytearray()
-            while len(got) < sent:
-                got += there.recv(MIB)
+            while len(got) < total:
+                got += next(there.receiving(MIB))
             self.assertEqual(got, expected)
             self.assertTrue(here.wait_writable(5))
             self.send_all(here, data)  # after "want write" TLS insists on the same bytes again
-            while len(got) < sent + len(data):
-                got += there.recv(MIB)
+            while len(got) < total + len(data):
+                got += next(there.receiving(MIB))
             self.assertEqual(got, expected + data)
 
     def test_a_write_with_more_to_come_arrives_in_its_order(self) -> None:
         for tls in (False, True):
             here, there = self.transports(tls)
-            self.assertEqual((here.send_more_nowait(b"ab"), here.send_nowait(b"cd")), (2, 2))
+            self.assertEqual((sent(here.sending_more(b"ab")), sent(here.sending(b"cd"))), (2, 2))
             got = b""
             while len(got) < 4:
-                got += there.recv(10)
+                got += next(there.receiving(10))
             self.assertEqual(got, b"abcd")
 
     def test_shutdown_wakes_a_blocked_reader_and_never_raises(self) -> None:
         for tls in (False, True):
             here, _there = self.transports(tls)
             got: list[bytes] = []
-            reader = self.start(lambda: got.append(here.recv(10)))  # noqa: B023
+            reader = self.start(lambda: got.append(next(here.receiving(10))))  # noqa: B023
             here.shutdown()
             join(reader)
             self.assertEqual(got, [b""])
@@ -204,17 +219,17 @@ class Each(TransportTestCase):
             self.assertTrue(here.wait_readable(60))
             self.assertTrue(here.wait_writable(60))
             with self.assertRaises(OSError):
-                here.recv_nowait(1)
+                now(here.receiving_now(1))
             with self.assertRaises(OSError):
-                here.send_nowait(b"x")
+                sent(here.sending(b"x"))
             with self.assertRaises(OSError):
-                here.send_more_nowait(b"x")
+                sent(here.sending_more(b"x"))
 
     def test_a_tls_peer_that_vanishes_without_goodbye_is_the_end_of_the_stream(self) -> None:
         here, there = self.sockets(True)
         transport = transport_for(here)
         socket.socket.shutdown(there, socket.SHUT_WR)  # the TCP stream ends, and TLS has not said so
-        self.assertEqual(transport.recv(10), b"")
+        self.assertEqual(next(transport.receiving(10)), b"")
 
 
 class TlsChannels(TransportTestCase):

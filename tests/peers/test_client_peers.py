@@ -42,15 +42,16 @@ class ArticleServerTest(PeerTestCase):
         return server
 
     def test_messages_and_heartbeats_of_both_kinds(self) -> None:
-        for kind in ("message", "ping"):
+        for kind in ("message", "ping", "auto"):
             with self.subTest(kind):
-                client = self.client(self.server.url(), heartbeat=Heartbeat(0.1, 2, kind=kind))
+                client = self.client(self.server.url(), heartbeat=Heartbeat(0.1, 0.5, kind=kind))
                 recorder = Recorder(client)
                 client.open(SOON)
                 client.send(encode(ModeCode.MESSAGE, "hello"))
                 answer = client.recv(SOON)  # `ws` sends back what it got as a binary message
                 self.assertEqual(json.loads(answer), {"ModeCode": "message", "msg": "hello"})
-                self.assertGreater(recorder.wait_for("heartbeat").rtt, 0)
+                self.assertGreater(recorder.wait_for("heartbeat", 3).rtt, 0)
+                self.assertEqual(recorder.of("close"), [])
                 if kind == "message":
                     self.server.wait_for("heartbeat of test")
                 with self.assertRaises(TimeoutError):
@@ -81,7 +82,7 @@ class ArticleServerTest(PeerTestCase):
         self.assertEqual(recorder.names.count("close"), 2)
 
     def test_stopped_is_noticed_within_interval_and_timeout(self) -> None:
-        beat = Heartbeat(0.1, 0.3)
+        beat = Heartbeat(0.1, 0.3, "message")
         client = self.client(self.server.url(), reconnect=0.1, heartbeat=beat, open_timeout=0.3)
         recorder = Recorder(client)
         client.open(SOON)
@@ -118,6 +119,71 @@ class ArticleServerTest(PeerTestCase):
             self.assertEqual(mine, list(range(8)))
 
 
+class OtherProtocolTest(PeerTestCase):
+    """Servers of node's `ws` that know nothing of the article."""
+
+    def setUp(self) -> None:
+        node.require_peer(node.missing())
+        super().setUp()
+
+    def server(self, mode: str) -> node.OtherServer:
+        server = node.OtherServer(mode)
+        self.addCleanup(server.kill)
+        return server
+
+    def test_by_default_it_stays_connected_and_leaves_their_protocol_alone(self) -> None:
+        for mode in ("echo", "silent", "strict"):
+            with self.subTest(mode):
+                server = self.server(mode)
+                client = self.client(server.url, heartbeat=Heartbeat(0.1, 0.5))
+                recorder = Recorder(client)
+                client.open(SOON)
+                recorder.wait_for("heartbeat", 3)
+                with self.assertRaises(TimeoutError):
+                    client.recv(0)
+                client.close()
+                self.assertEqual(recorder.names, ["open", *["heartbeat"] * recorder.names.count("heartbeat"), "close"])
+                self.assertEqual({text.split()[0] for text in server.got()}, {"ping"})
+
+    def test_a_heartbeat_in_their_own_words(self) -> None:
+        ping, pong = '{"op":"ping"}', '{"op":"pong"}'
+        answers: tuple[Any, ...] = (pong, lambda message: json.loads(message)["op"] == "pong")
+        server = self.server("strict")
+        for answer in answers:
+            for messages in (False, True):
+                beat = Heartbeat(0.1, 0.5, message=lambda: ping, answer=answer)
+                client = self.client(server.url, heartbeat=beat)
+                recorder = Recorder(client, messages=messages)
+                client.open(SOON)
+                self.assertGreater(recorder.wait_for("heartbeat", 2).rtt, 0)
+                client.close()
+                self.assertEqual(set(recorder.names), {"open", "heartbeat", "close"})
+        self.assertEqual(set(server.got()), {f"message {ping}"})
+
+    def test_one_that_answers_no_pings_is_asked_with_a_message(self) -> None:
+        server = self.server("no-pong")
+        client = self.client(server.url, heartbeat=Heartbeat(0.1, 0.5, message="ping", answer="pong"))
+        recorder = Recorder(client)
+        client.open(SOON)
+        recorder.wait_for("heartbeat", 3)
+        client.close()
+        client = self.client(server.url, heartbeat=Heartbeat(0.1, 0.2))
+        recorder = Recorder(client)
+        client.open(SOON)
+        self.assertIn("within 0.2 s (a Ping)", str(recorder.wait_for("close").reason))
+
+    def test_reconnect_at_the_applications_word(self) -> None:
+        server = self.server("echo")
+        client = self.client(server.url, reconnect=60)
+        recorder = Recorder(client)
+        client.open(SOON)
+        client.reconnect(4000, "a new token")
+        recorder.wait_for("reconnected")
+        self.assertEqual(recorder.of("close")[0].reason.code, 4000)
+        client.send("hello")
+        self.assertEqual(client.recv(SOON), "hello")
+
+
 class WebsocketsServerTest(PeerTestCase):
     """The `websockets` package's threaded server."""
 
@@ -129,6 +195,7 @@ class WebsocketsServerTest(PeerTestCase):
             node.require_peer(f"the package websockets is not installed: {exc}")
             raise
         self.seen: list[Any] = []
+        self.messages: list[Any] = []
 
         def handler(connection: Any) -> None:
             self.seen.append(connection.request.path)
@@ -136,6 +203,7 @@ class WebsocketsServerTest(PeerTestCase):
                 if message == "close":
                     connection.close(1012, "restart")
                     return
+                self.messages.append(message)
                 if message == "fragments":
                     connection.send(["frag", "men", "ts"])
                 else:
@@ -168,6 +236,14 @@ class WebsocketsServerTest(PeerTestCase):
                 recorder.wait_for("reconnected")
                 client.close()
         self.assertEqual(set(self.seen), {"/some/path?name=test"})
+
+    def test_by_default_it_stays_connected_and_sends_no_message_of_its_own(self) -> None:
+        client = self.client(self.url, heartbeat=Heartbeat(0.1, 0.5))
+        recorder = Recorder(client)
+        client.open(SOON)
+        recorder.wait_for("heartbeat", 3)
+        client.close()
+        self.assertEqual((self.messages, recorder.names.count("close")), ([], 1))
 
 
 class SimpleWebsocketServerTest(PeerTestCase):
@@ -220,7 +296,7 @@ class SimpleWebsocketServerTest(PeerTestCase):
                 self.assertEqual(client.recv(SOON), message)
 
     def test_heartbeats_of_both_kinds(self) -> None:
-        for kind in ("message", "ping"):
+        for kind in ("message", "ping", "auto"):
             client = self.client(self.url, heartbeat=Heartbeat(0.05, 2, kind=kind))
             recorder = Recorder(client)
             client.open(SOON)

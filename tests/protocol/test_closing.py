@@ -7,6 +7,7 @@ import unittest
 
 from sync_ws.endings import Close, Reason
 from sync_ws.protocol.closing import REASON_BYTES, TABLE, Action, Closing, Happening, Phase, check_close
+from sync_ws.protocol.frames import GOODBYE
 
 NORMAL, AWAY = Close(1000, "bye"), Close(1001)
 
@@ -107,6 +108,18 @@ class ReasonTest(unittest.TestCase):
         for before, what, close, error, expected in cases:
             with self.subTest(str(expected)):
                 self.assertEqual(closing(*before).happens(what, close, error=error).reason, expected)
+
+    def test_a_clumsy_goodbye_is_a_goodbye(self) -> None:
+        answer = Close(1002, "close code 1006 must not be sent")
+        step = Closing().happens(Happening.FAILURE, answer, about=GOODBYE)
+        expected = f"closed by the peer, in a Close frame that is none: {answer.reason}"
+        self.assertEqual((step.close, step.reason), (answer, Reason(expected, 1006)))
+
+    def test_a_limit_of_ours_is_named_and_nobody_blamed(self) -> None:
+        limit = Close(1009, "a message has at most 9 bytes here")
+        step = Closing().happens(Happening.FAILURE, limit, about="max_message")
+        expected = "closed by us, above our own limit: 1009 a message has at most 9 bytes here (the option max_message)"
+        self.assertEqual(step.reason, Reason(expected, 1009, by_us=True))
 
     def test_who_gives_up_says_why_or_it_was_the_missing_answer(self) -> None:
         why = Reason("no sign of life", 1006)

@@ -193,7 +193,8 @@ class Messages(BothRoles):
                         self.assertTrue(0 < len(room) <= reader.wanted)
                         part = data[at : at + max(1, len(room) // 2)]
                         room[: len(part)] = part
-                    reader.filled(len(part))
+                    reader.present += len(part)
+                    reader.missing -= len(part)
                     at += len(part)
                     self.assertEqual(len(messages), 0)
                     reader.parse(messages, 256)

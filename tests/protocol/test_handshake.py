@@ -136,9 +136,9 @@ class AnswerTest(unittest.TestCase):
     def test_the_accept_value_is_the_one_of_the_rfc(self) -> None:
         self.assertEqual(accept_key(KEY), ACCEPT)
 
-    def test_the_answer_says_what_was_agreed_on_and_no_more(self) -> None:
+    def test_the_answer_says_what_was_agreed_on_and_that_heartbeats_are_answered(self) -> None:
         plain = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        plain += f"Sec-WebSocket-Accept: {ACCEPT}\r\n".encode()
+        plain += f"Sec-WebSocket-Accept: {ACCEPT}\r\nSync-WS: heart_beat\r\n".encode()
         self.assertEqual(answer(Accepted("ann", KEY, Agreed(), None)), plain + b"\r\n")
         self.assertEqual(
             answer(Accepted(None, KEY, Agreed("chat", Negotiation()), DEFLATE)),

@@ -45,6 +45,25 @@ class InterceptsTest(unittest.TestCase):
                     self.assertEqual(sorted_out(data, HEART_BEAT, ACK), ([message], []))
                     self.assertEqual(sorted_out(data), ([message], []))
 
+    def test_without_a_mark_every_short_message_is_looked_at(self) -> None:
+        seen: list[Message] = []
+
+        def recognise(message: Message) -> bool:
+            seen.append(message)
+            return message in ("b", b"\xff")
+
+        for verbatim in (False, True):
+            seen.clear()
+            every = Intercept("every", "", recognise, verbatim)
+            parts = ((TEXT, b"a"), (TEXT, b"b"), (BINARY, b"c"), (BINARY, b"\xff"), (TEXT, b"x" * 1024), (TEXT, b""))
+            data = b"".join(frame(opcode, payload, masked=False) for opcode, payload in parts)
+            with self.subTest(verbatim=verbatim):
+                messages, controls = sorted_out(data, HEART_BEAT, every)
+                self.assertEqual(seen, ["a", "b", *([b"c", b"\xff"] if verbatim else ["c", "\ufffd"]), ""])
+                expected = ["a", b"c"] if verbatim else ["a", b"c", b"\xff"]
+                self.assertEqual(messages, [*expected, "x" * 1024, ""])
+                self.assertEqual([text for _, text, _, _ in controls], ["b", "\ufffd"] if verbatim else ["b"])
+
     def test_without_intercepts_everything_is_a_message(self) -> None:
         self.assertEqual(sorted_out(frame(TEXT, BEAT.encode(), masked=False)), ([BEAT], []))
 

@@ -51,6 +51,11 @@ class SilentOnly(Case):
         self.assertEqual(self.look(300, late=True), WAIT)
         self.assertEqual([self.look(now) for now in (319, 320, 329, 330)], [WAIT, ASK, WAIT, DEAD])
 
+    def test_a_question_that_took_its_time_has_its_whole_timeout(self) -> None:
+        self.look(120)
+        self.liveness.asked_at(125)
+        self.assertEqual([self.look(now) for now in (134.9, 135)], [WAIT, DEAD])
+
     def test_due_says_when_to_look_again(self) -> None:
         self.assertEqual(self.liveness.due, 120)
         self.look(120)

@@ -103,7 +103,7 @@ class FaceTest(HandlerTestCase):
 
             def second() -> None:
                 try:
-                    wait_until(connection._receive_lock.locked)
+                    wait_until(lambda: connection._receiving)
                     connection.recv(5)
                 except ConcurrentReceive as exc:
                     caught.append(exc)
@@ -150,7 +150,7 @@ class FaceTest(HandlerTestCase):
         def handler(connection: Connection) -> Any:
             for data in ("t", b"b", bytearray(b"ba"), memoryview(b"mv")):
                 connection.send(data)
-            wrong: list[Any] = [None, 1, ["x"], object()]
+            wrong: list[Any] = [None, 1, [1], {"a": "b"}, ["x", b"y"], object()]
             for bad in wrong:
                 try:
                     connection.send(bad)

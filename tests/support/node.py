@@ -22,7 +22,7 @@ import unittest
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["ArticleServer", "NodeProcess", "missing", "modules_folder", "require_peer"]
+__all__ = ["ArticleServer", "NodeProcess", "OtherServer", "missing", "modules_folder", "require_peer"]
 
 START_TIMEOUT = 20.0
 INSTALL_TIMEOUT = 90.0
@@ -136,3 +136,22 @@ class ArticleServer(NodeProcess):
 
     def url(self, name: str = "test") -> str:
         return f"ws://127.0.0.1:{self.port}/ws/?name={name}"
+
+
+class OtherServer(NodeProcess):
+    """ws_servers.js: a server of `ws` with a protocol of its own, by `mode`. Use `missing` first."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__(Path(__file__).with_name("ws_servers.js"), mode, "0")
+        try:
+            self.url = f"ws://127.0.0.1:{self.wait_for(r'listening on ([0-9]+)')}/"
+        except BaseException:
+            self.kill()
+            raise
+
+    def got(self) -> list[str]:
+        """What clients sent so far, messages and Pings; empties the list."""
+        while not self.lines.empty():
+            self.seen.append(self.lines.get() or "")
+        got, self.seen = [line[4:] for line in self.seen if line.startswith("got ")], []
+        return got
