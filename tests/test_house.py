@@ -24,6 +24,7 @@ GROUND = {
     "timing",
     "checks",
     "forking",
+    "headers",
     "interrupts",
     "on_demand",
 }

@@ -19,8 +19,9 @@ from typing import NamedTuple
 from ..checks import TOKEN
 from ..envelope import ModeCode
 from ..errors import Refusal
+from ..headers import Headers
 from .deflate import Negotiation, accept_first, check_answer
-from .http_head import Headers, Request, Response
+from .http_head import Request, Response
 
 __all__ = [
     "HEART_BEAT_HEADER",
@@ -199,13 +200,14 @@ def verify(response: Response, key: str, subprotocols: Collection[str] = (), com
     if not (_names(headers, "Upgrade", "websocket") and _names(headers, "Connection", "upgrade")):
         raise ValueError("Upgrade: websocket or Connection: Upgrade is missing")
     if headers.get("Sec-WebSocket-Accept") != accept_key(key):
-        raise ValueError("Sec-WebSocket-Accept does not match the key")
-    subprotocol = headers.get("Sec-WebSocket-Protocol")
+        raise ValueError("Sec-WebSocket-Accept does not match the key: something between may have kept an old answer")
+    subprotocol = headers.get("Sec-WebSocket-Protocol") or None
     if subprotocol is not None and subprotocol not in subprotocols:
-        raise ValueError("the server chose a subprotocol that was not offered")
+        offered = ", ".join(subprotocols) or "none"
+        raise ValueError(f"the server chose the subprotocol {subprotocol[:80]!a}, which was not offered: {offered}")
     extensions = headers.get("Sec-WebSocket-Extensions")
-    if extensions is None:
+    if not extensions:
         return Agreed(subprotocol)
     if not compression:
-        raise ValueError("the server chose an extension that was not offered")
+        raise ValueError(f"the server chose an extension that was not offered: {extensions[:80]!a}")
     return Agreed(subprotocol, check_answer(extensions))
