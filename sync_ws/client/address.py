@@ -94,23 +94,21 @@ def _parse(url: str, schemes: tuple[str, ...], expected: str) -> Target:
         raise TypeError(f"expected {expected}, not {type(url).__name__}")
     came = f"expected {expected}, got {_shown(url)}"
     if _UNSAFE.search(url):
-        raise ValueError(f"{came}: it has spaces, line ends or control characters; a space is written %20")
+        raise ValueError(
+            f"expected {expected}, got '{_shown(url)}', with spaces, line ends or control characters in it"
+        )
     scheme = url.partition("://")[0].lower() if "://" in url else ""
     if scheme not in schemes:
         raise ValueError(_other_scheme(url, scheme, schemes, came))
     try:
-        parts = urlsplit(url)
-        host, zone = _host(parts.hostname or "")
-        port = _DEFAULT_PORTS[scheme] if parts.port is None else parts.port
-        resource = _resource(parts)
-        login = None if parts.username is None else f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        auth = None if login is None else base64.b64encode(login.encode()).decode()
+        parts = _split(url)
+        host, zone = _host(parts.hostname or "", "[" in parts.netloc)
+        port = _port(parts, _DEFAULT_PORTS[scheme])
     except _Unfit as unfit:
         raise ValueError(f"{came}: {unfit}") from None
-    except ValueError:  # of urlsplit: brackets; a port that is no number or above 65535; half a surrogate pair
-        raise ValueError(f"{came}: a port is a number from 1 to 65535, an IPv6 address stands in brackets") from None
-    if port == 0:
-        raise ValueError(f"{came}: a port is a number from 1 to 65535")
+    resource = _resource(parts)
+    login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    auth = base64.b64encode(login.encode()).decode() if login != ":" else None
     if "#" in url:
         raise ValueError(f"{came}, without a fragment; a # in path or query is written %23")
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -132,11 +130,28 @@ class _Unfit(ValueError):
     """A part of an address that will not do, and why."""
 
 
-def _host(host: str) -> tuple[str, str]:
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise _Unfit("an IPv6 address, and nothing else, stands in brackets") from None
+
+
+def _port(parts: SplitResult, default: int) -> int:
+    try:
+        port = default if parts.port is None else parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise _Unfit("a port is a number from 1 to 65535")
+    return port
+
+
+def _host(host: str, in_brackets: bool) -> tuple[str, str]:
     """The host in its one form, and its zone; _Unfit for what is none."""
     if not host:
         raise _Unfit("the host is missing")
-    if ":" in host:
+    if in_brackets:
         address, percent, zone = host.partition("%")
         zone = (
             unquote(zone.removeprefix("25")) if percent else ""
@@ -144,7 +159,7 @@ def _host(host: str) -> tuple[str, str]:
         try:
             ipaddress.IPv6Address(address)
         except ValueError:
-            raise _Unfit("that is no IPv6 address") from None
+            raise _Unfit("an IPv6 address, and nothing else, stands in brackets") from None
         if percent and not _ZONE.fullmatch(zone):
             raise _Unfit("the zone of an IPv6 address is an interface's name, as in [fe80::1%25eth0]")
         return address.lower(), zone
@@ -173,7 +188,7 @@ def _other_scheme(url: str, scheme: str, schemes: tuple[str, ...], came: str) ->
         return f"{came}: TLS to a proxy is not supported" if scheme == "https" else f"{came}: its scheme is missing"
     got = f"expected ws:// or wss://, got {_shown(url)}"
     if scheme in ("http", "https"):
-        return f"{got}: write {'ws' if scheme == 'http' else 'wss'}:// for {scheme}://"
+        return f"{got}: write {'ws' if scheme == 'http' else 'wss'}{_shown(url)[len(scheme) :]}"
     if url and not scheme and not url.startswith("/") and not url.lower().startswith(("ws:", "wss:")):
         return f"{got}: write ws://{_shown(url)}"
     return f"{got}: such as ws://host:port/path"

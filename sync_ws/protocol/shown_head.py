@@ -16,14 +16,13 @@ __all__ = ["escaped", "shown_address", "shown_lines"]
 
 MAX_SHOWN = 200  # characters of a line
 MASK = "***"
-_COOKIES = ("cookie", "set-cookie")
 _ADDRESSES = ("location", "content-location", "referer", "origin")
 _OFFERS = "sec-websocket-protocol"  # where browsers, which cannot set headers, put their tokens
 _LONGEST_OFFER = 32  # characters: what is longer is no name
 # in a name, for its value to be a secret; those of the opening handshake itself are none
 _SECRET = re.compile(r"auth|token|secret|password|passwd|cookie|session|signature|credential|api-?key|access-?key")
 _PUBLIC = ("www-authenticate", "proxy-authenticate")
-_QUERY_VALUE = re.compile(r"=[^&#]*")
+_QUERY_VALUE = re.compile(r"=[^&]*")
 
 
 def escaped(text: str, limit: int = MAX_SHOWN) -> str:
@@ -33,16 +32,16 @@ def escaped(text: str, limit: int = MAX_SHOWN) -> str:
 
 def shown_address(address: str) -> str:
     """An address or a request's target without its credentials, and with the names only of its query."""
+    address, hashed, _ = address.partition("#")
+    address, question, query = address.partition("?")
     scheme, found, rest = address.partition("://")
-    rest = rest if found else scheme
-    authority, slash, path = rest.partition("/") if found else ("", "", rest)
-    authority = authority.rpartition("@")[2]
-    path, question, query = path.partition("?")
-    authority, early_question, early_query = authority.partition("?")  # an address without a path
-    values = _QUERY_VALUE.sub(f"={MASK}", query or early_query)
+    if found:
+        authority, slash, path = rest.partition("/")
+        address = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+    values = _QUERY_VALUE.sub(f"={MASK}", query)
     if values and "=" not in values:
         values = MASK  # all of it may be a token
-    return escaped(f"{scheme + '://' if found else ''}{authority}{slash}{path}{question or early_question}{values}")
+    return escaped(f"{address}{question}{values}{hashed + MASK if hashed else ''}")
 
 
 def shown_lines(first: str, fields: Iterable[tuple[str, str]]) -> Iterator[str]:
@@ -53,11 +52,11 @@ def shown_lines(first: str, fields: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _value(name: str, value: str) -> str:
-    if name in _COOKIES:
+    if name == "cookie":
+        return "; ".join(map(_cookie, value.split(";")))
+    if name == "set-cookie":
         first, semicolon, attributes = value.partition(";")
-        if name == "cookie":
-            return "; ".join(f"{part.partition('=')[0].strip()}={MASK}" for part in value.split(";"))
-        return f"{first.partition('=')[0]}={MASK}{semicolon}{attributes}"
+        return f"{_cookie(first)}{semicolon}{attributes}"
     if name == _OFFERS:
         offers = (part.strip() for part in value.split(","))
         return ", ".join(MASK if len(offer) > _LONGEST_OFFER else offer for offer in offers)
@@ -67,3 +66,8 @@ def _value(name: str, value: str) -> str:
         scheme, blank, _ = value.partition(" ")
         return f"{scheme} {MASK}" if blank and name.endswith("authorization") else MASK
     return value
+
+
+def _cookie(pair: str) -> str:
+    name, equals, _ = pair.partition("=")
+    return f"{name.strip()}={MASK}" if equals else MASK

@@ -167,6 +167,10 @@ class VerifyTest(unittest.TestCase):
         more = ("Sec-WebSocket-Protocol", "b"), ("Sec-WebSocket-Extensions", f"{DEFLATE}; client_max_window_bits=9")
         self.assertEqual(verify(self.response(*more), KEY, ["a", "b"], True), Agreed("b", Negotiation(send_bits=9)))
 
+    def test_an_empty_choice_is_none(self) -> None:
+        more = ("Sec-WebSocket-Protocol", ""), ("Sec-WebSocket-Extensions", "")
+        self.assertEqual(verify(self.response(*more), KEY, ["a"]), Agreed())
+
     def test_upgrade_and_connection_are_lists_without_case(self) -> None:
         verify(self.response(upgrade="WebSocket", connection="keep-alive, upgrade"), KEY)
         verify(self.response(("Connection", "Upgrade"), connection="keep-alive"), KEY)
@@ -184,8 +188,8 @@ class VerifyTest(unittest.TestCase):
             (self.response(("Sec-WebSocket-Accept", ACCEPT)), "more than one sec-websocket-accept header"),
             (self.response(("Upgrade", "websocket")), "more than one upgrade header"),
             (self.response(*[("Sec-WebSocket-Protocol", "a")] * 2), "more than one sec-websocket-protocol header"),
-            (self.response(("Sec-WebSocket-Protocol", "c")), "subprotocol that was not offered"),
-            (self.response(("Sec-WebSocket-Protocol", "A")), "subprotocol that was not offered"),
+            (self.response(("Sec-WebSocket-Protocol", "c")), "the subprotocol '[cA]', which was not offered: a"),
+            (self.response(("Sec-WebSocket-Protocol", "A")), "the subprotocol '[cA]', which was not offered: a"),
             (self.response(("Sec-WebSocket-Extensions", "x-other")), "extension that was not offered"),
             (self.response(("Sec-WebSocket-Extensions", f"{DEFLATE}, {DEFLATE}")), "extension that was not offered"),
         ):
