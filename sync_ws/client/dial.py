@@ -218,7 +218,7 @@ class Dial(Io):
         try:
             from python_socks.sync import Proxy
         except ImportError:
-            if short := faults.exhausted():
+            if short := faults.exhausted():  # an import finds nothing then
                 raise short from None
             text = "a SOCKS proxy needs the package python-socks: pip install sync-ws[socks]"
             raise HandshakeError(Reason(text, permanent=True)) from None
@@ -246,7 +246,7 @@ class Dial(Io):
             ipaddress.ip_address(goal.host)
         except ValueError:
             self._missing = f"the name {host} is not resolved"
-            found = self._aside(lambda: socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM), lambda late: None)
+            found = self._aside(lambda: faults.resolve(host, port), lambda late: None)
         else:
             found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
         return [(int(family), address) for family, _, _, _, address in found]

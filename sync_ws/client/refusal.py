@@ -63,16 +63,17 @@ def rejected(status: int, phrase: str, headers: Headers, body: bytes, asked: Ask
         text += asked.shown(status)
     text += _advice(status, headers, body, asked.target)
     again = status in RETRY_STATUS or status >= 500
-    reason = Reason(
-        text, status=status, retry_after=_retry_after(headers.get("Retry-After", "")), permanent=not again
-    )  # fmt: skip
-    return HandshakeRejected(reason, headers, body)
+    wait = _retry_after(headers.get("Retry-After", ""))
+    return HandshakeRejected(Reason(text, status=status, retry_after=wait, permanent=not again), headers, body)
 
 
 def _phrase(status: int, phrase: str) -> str:
     if phrase:
         return escaped(phrase, MAX_TITLE)
-    return HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:  # registered nowhere
+        return ""
 
 
 def _said(headers: Headers, body: bytes) -> str:
@@ -85,7 +86,7 @@ def _said(headers: Headers, body: bytes) -> str:
     if "html" in kind or text.startswith("<"):
         title = _TITLE.search(text[:8192])
         words = " ".join(html.unescape(title[1]).split()) if title else ""
-        return f"an HTML page, {escaped(words, MAX_TITLE)!r}" if words else "an HTML page"
+        return f"an HTML page, '{escaped(words, MAX_TITLE)}'" if words else "an HTML page"
     if kind.endswith("json") or (not kind and text.startswith("{")):
         return escaped(_of_json(text) or text)
     if kind and not kind.startswith("text/"):
@@ -120,11 +121,8 @@ def _advice(status: int, headers: Headers, body: bytes, target: Target) -> str:
         return "; a proxy on the way may drop the Upgrade header"
     if status < 300:
         return "; there is no WebSocket at that path"
-    if (
-        status == 400
-        and not target.secure
-        and any(word in body[:4096].decode("latin-1").lower() for word in _TLS_WANTED)
-    ):
+    said = body[:4096].decode("latin-1").lower()
+    if status == 400 and not target.secure and any(words in said for words in _TLS_WANTED):
         return "; the server speaks TLS there: use wss://"
     return ""
 
@@ -135,14 +133,10 @@ def _as_websocket(target: Target, location: str) -> str:
         place = urljoin(f"http{target.text[2:]}", location)
     except ValueError:
         return shown_address(location)
-    scheme, found, rest = place.partition("://")
+    scheme, _, rest = place.partition("://")
     other = {"http": "ws", "https": "wss"}.get(scheme.lower())
-    shown = shown_address(location)
-    return (
-        shown
-        if other is None or not found
-        else f"{shown}; if that is the WebSocket, give {shown_address(f'{other}://{rest}')}"
-    )
+    advice = f"; if that is the WebSocket, give {shown_address(f'{other}://{rest}')}" if other else ""
+    return shown_address(location) + advice
 
 
 def _retry_after(value: str) -> float | None:

@@ -4,9 +4,10 @@ Why so: a default context takes 20 ms and a megabyte, for it holds all authoriti
 process.  It is made again when the system's certificates have changed (and once a day, where that cannot be seen), and
 in a forked child: a lock in it may have been held by a thread that is not there.
 
-The first bytes that come tell whether the other end speaks TLS at all, whatever OpenSSL calls it.  A server without TLS
-may also wait for the end of a request that never comes: shortly before the deadline, when nothing has come yet, it
-gets two line ends, which make it answer.  They spoil a TLS handshake, but that one was too late anyway.
+The first bytes that come tell whether the other end speaks TLS at all.  OpenSSL has read five of them then, the head of
+a record, so what it is instead is seen from those behind.  A server without TLS may also wait for the end of a request
+that never comes: shortly before the deadline, when nothing has come yet, it gets two line ends, which make it answer.
+They spoil a TLS handshake, but that one was too late anyway.
 
 Final is what another attempt would only repeat: no TLS there, a certificate that was not accepted, on either side.  A
 certificate that is not yet valid is not final: the clocks of small machines are late after a start.
@@ -25,7 +26,6 @@ from typing import Any
 
 from ..endings import Reason
 from ..errors import CertificateError, HandshakeError, HandshakeTimeout
-from ..net.transport import peek
 from ..net.waiting import READABLE, WRITABLE
 from ..protocol.shown_head import escaped
 from ..timing import Deadline
@@ -38,13 +38,17 @@ __all__ = ["default_context", "fault", "start"]
 MAX_AGE = 24 * 3600.0  # seconds for which a default context is used at most
 LAST_SHARE = 0.1  # of the time left: for an answer to the line ends,
 LAST_SECONDS = 0.5  # and at most so much of it
-_RECORDS = range(0x14, 0x18)  # types of a TLS record (RFC 8446 section 5.1)
+REST_PATIENCE = 0.2  # seconds for what comes behind the first bytes
+# what OpenSSL's versions call a record that is none
+_NO_TLS = frozenset(
+    {"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "BAD_RECORD_TYPE"}
+)
 _NOT_YET_VALID = 9  # X509_V_ERR_CERT_NOT_YET_VALID
 _NO_ISSUER = (2, 19, 20, 21)  # X509_V_ERR_*: an authority was not found, or is not trusted
 _SELF_SIGNED = 18
 
 # what is said of an alert, by words of its name, and whether it is final
-_OUR_CERTIFICATE = "the server did not accept the client's certificate: ssl_context.load_cert_chain(...) gives it one"
+_OUR_CERTIFICATE = "the server did not accept the client's certificate; see ssl_context.load_cert_chain(...)"
 _ALERTS: tuple[tuple[str, str, bool], ...] = (
     ("certificate required", "the server wants a client certificate: ssl_context.load_cert_chain(...)", True),
     ("bad certificate", _OUR_CERTIFICATE, True),
@@ -122,58 +126,61 @@ def start(sock: socket.socket, context: ssl.SSLContext, target: Target, io: Io, 
 
 
 def _shake_hands(secure: ssl.SSLSocket, target: Target, io: Io, patience: float | None) -> None:
-    silence: Deadline | None = Deadline(patience)  # None: something has come
+    silence: Deadline | None = Deadline(patience)  # None: something has come, or was asked for
+    prompted = False
     while True:
         try:
-            return secure.do_handshake()
+            secure.do_handshake()
+            break
         except ssl.SSLWantReadError:
             events = READABLE
         except ssl.SSLWantWriteError:
             events = WRITABLE
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError) as exc:
+            text = f"{target.place} ended the connection in the TLS handshake; if it has no TLS there, use ws://"
+            raise HandshakeError(Reason(text, error=exc)) from exc
         except ssl.SSLError as exc:
+            if exc.reason in _NO_TLS:
+                raise _without_tls(_rest(secure, io), target) from exc
+            if prompted:
+                break
             raise fault(exc, target) from exc
         if silence is None or events == WRITABLE:
             io.wait(secure, events)
-            continue
-        prompted = _wait_for_first_bytes(secure, io, silence)
-        _check_first_bytes(secure, target)
-        if prompted:
-            raise io.too_late()
-        silence = None
+        else:
+            prompted = not _answers(secure, io, silence)
+            silence = None
+    if prompted:
+        raise io.too_late()
 
 
-def _wait_for_first_bytes(secure: ssl.SSLSocket, io: Io, silence: Deadline) -> bool:
-    """Until something has come; whether it took two line ends to get it."""
+def _answers(secure: ssl.SSLSocket, io: Io, silence: Deadline) -> bool:
+    """Whether something comes; where nothing does, it is asked for with two line ends."""
     try:
         io.wait(secure, READABLE, silence)
-        return False
     except HandshakeTimeout:
         raise
     except TimeoutError:
         socket.socket.send(secure, b"\r\n\r\n")
-        io.wait(secure, READABLE)
-        return True
+        return False
+    return True
 
 
-def _check_first_bytes(secure: ssl.SSLSocket, target: Target) -> None:
-    """HandshakeError unless TLS begins so."""
+def _rest(secure: ssl.SSLSocket, io: Io) -> bytes:
+    """What came behind the first five bytes."""
     try:
-        first = peek(secure, 64)
-    except ConnectionError as exc:
-        raise HandshakeError(Reason(f"{_without_a_word(target)} ({exc.strerror})", error=exc)) from exc
-    if not first:
-        raise HandshakeError(_without_a_word(target))
-    if first[0] in _RECORDS and first[1:2] in (b"", b"\x03"):
-        return
-    if first.startswith((b"HTTP/"[: len(first)], b"<")):  # the latter: a page, as HTTP/0.9 has it
+        io.wait(secure, READABLE, Deadline(REST_PATIENCE))
+        return socket.socket.recv(secure, 40)
+    except OSError:  # TimeoutError among them
+        return b""
+
+
+def _without_tls(rest: bytes, target: Target) -> HandshakeError:
+    if rest.startswith((b"1.1 ", b"1.0 ", b"TYPE", b"type")):  # HTTP/, and <!DOC of a page without a head
         text = f"{target.place} speaks plain HTTP, not TLS: use ws:// instead of wss:// there"
-        raise HandshakeError(Reason(text, permanent=True))
-    said = escaped(first.decode("latin-1"), 40)
-    raise HandshakeError(f"{target.place} does not speak TLS, it said: {said}; without TLS the address is ws://...")
-
-
-def _without_a_word(target: Target) -> str:
-    return f"{target.place} ended the connection when TLS began; if it has no TLS there, use ws://"
+        return HandshakeError(Reason(text, permanent=True))
+    said = f" (it said: ...{escaped(rest.decode('latin-1'))})" if rest else ""
+    return HandshakeError(f"{target.place} does not speak TLS{said}; without TLS the address begins with ws://")
 
 
 def fault(exc: ssl.SSLError, target: Target) -> Exception:

@@ -27,7 +27,7 @@ from typing import Protocol, TypeVar
 
 from .waiting import READABLE, WRITABLE, wait
 
-__all__ = ["Bytes", "PlainTransport", "TlsTransport", "Transport", "peek", "transport_for"]
+__all__ = ["Bytes", "PlainTransport", "TlsTransport", "Transport", "transport_for"]
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -225,8 +225,3 @@ def transport_for(sock: socket.socket) -> Transport:
     except OSError:
         pass  # not TCP (a socket pair, a Unix socket), or gone already: the first read will tell
     return TlsTransport(sock) if isinstance(sock, ssl.SSLSocket) else PlainTransport(sock)
-
-
-def peek(sock: socket.socket, size: int) -> bytes:
-    """What there is to read, which stays; of a TLS socket, what came over the line.  Only when it is readable."""
-    return socket.socket.recv(sock, size, socket.MSG_PEEK)

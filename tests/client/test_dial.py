@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
+import os
+import shutil
 import socket
 import ssl
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -17,12 +24,39 @@ import websocket
 from sync_ws import HandshakeError, HandshakeRejected, HandshakeTimeout, should_reconnect
 from sync_ws.client.address import parse_proxy, parse_url
 from sync_ws.client.dial import Dial, Established
-from sync_ws.testing import FaultProxy, LedgerTestCase, free_port, serving, wait_until
+from sync_ws.testing import FaultProxy, LedgerTestCase, free_port, make_certificates, serving, wait_until
 from tests.support.proxies import ConnectProxy, Socks5Proxy
-from tests.support.scripted import ScriptedServer, Wire, frame, refusing
+from tests.support.scripted import GUID, ScriptedServer, Wire, frame, refusing
 
 SOON = 3.0  # seconds: an upper bound for "at once", on a machine with other things to do
 RETRIED = {408, 425, 429}
+STARVED = """
+import os, resource, sys
+from sync_ws import Client, HandshakeError, should_reconnect
+from sync_ws.client.address import parse_url
+from sync_ws.client.dial import Dial
+import sync_ws.client.client
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+for spare in range(30):
+    held = []
+    try:
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+    for fd in held[:spare]:
+        os.close(fd)
+    try:
+        Dial(parse_url(sys.argv[1]), timeout=5.0).run().sock.close()
+        print("connected")
+        break
+    except HandshakeError as exc:
+        assert should_reconnect(exc.reason), (spare, exc)
+        print(spare, exc)
+    for fd in held[spare:]:
+        os.close(fd)
+"""
 
 
 class DialTestCase(LedgerTestCase):
@@ -76,6 +110,62 @@ class HandshakeTest(DialTestCase):
             ("Cookie", "c=1"), ("X-One", "1"), ("Authorization", "Bearer t"),
         ):  # fmt: skip
             self.assertEqual(wire.header(name), value, name)
+
+    def test_an_address_in_capitals_or_of_another_script_or_with_a_semicolon_is_sent_as_it_was_checked(self) -> None:
+        seen: list[tuple[bytes, str | None]] = []
+
+        def script(wire: Wire) -> None:
+            wire.switch()
+            seen.append((wire.request.split(b" ")[1], wire.header("Host")))
+
+        with ScriptedServer(script) as server:
+            there = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))]
+            with mock.patch("socket.getaddrinfo", return_value=there) as asked:
+                self.dial("WS://BÜCHER.Example:81/ä;b?q=ö;c")
+                self.assertEqual(asked.call_args.args[:2], ("xn--bcher-kva.example", 81))
+                self.dial("ws://[FE80::1%25eth0]:81/?")
+                self.assertEqual(asked.call_args.args[:2], ("fe80::1%eth0", 81))
+        self.assertEqual(seen, [(b"/%C3%A4;b?q=%C3%B6;c", "xn--bcher-kva.example:81"), (b"/", "[fe80::1]:81")])
+
+    def test_a_zone_reaches_the_system(self) -> None:
+        if not socket.has_ipv6:
+            raise unittest.SkipTest("no IPv6 here")
+        name = socket.if_indextoname(socket.if_nameindex()[0][0])
+        dial = Dial(parse_url(f"ws://[fe80::1%25{name}]:81/"))
+        self.assertEqual(dial._addresses(dial._target)[0][1][3], socket.if_nametoindex(name))
+
+    def test_cookies_of_the_headers_and_of_the_option_are_one_header(self) -> None:
+        seen: list[str | None] = []
+
+        def script(wire: Wire) -> None:
+            wire.switch()
+            seen.append(wire.header("Cookie"))
+
+        with ScriptedServer(script) as server:
+            self.dial(server.url(), headers=[("cookie", "a=1"), ("X", "y"), ("Cookie", "b=2")], cookie="c=3")
+            self.dial(server.url(), headers=[("cookie", "a=1")])
+        self.assertEqual(seen, ["a=1; b=2; c=3", "a=1"])
+
+    def test_every_value_of_a_repeated_response_header_is_there(self) -> None:
+        cookies = ("Set-Cookie: a=1; Expires=Wed, 21 Oct 2026 07:28:00 GMT", "Set-Cookie: b=2", "set-cookie: c=3")
+        with ScriptedServer(lambda wire: wire.switch(headers=cookies)) as server:
+            headers = self.dial(server.url()).headers
+        self.assertEqual(headers.get_all("set-cookie"), [line.partition(": ")[2] for line in cookies])
+
+    def test_what_the_rfcs_have_a_client_bear_is_borne(self) -> None:
+        def script(wire: Wire) -> None:
+            wire.read_request()
+            for interim in (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"):
+                wire.send(interim)
+            key = (wire.header("Sec-WebSocket-Key") or "").encode()
+            accept = base64.b64encode(hashlib.sha1(key + GUID).digest())
+            fields = b"UPGRADE: WebSocket\nconnection: keep-alive,\n Upgrade\r\nsec-websocket-ACCEPT:" + accept
+            wire.send(b"HTTP/1.1 101  \n" + fields + b"\n\n" + frame(1, b"early"))
+
+        with ScriptedServer(script) as server:
+            opened = self.dial(server.url())
+        self.assertEqual(opened.headers["connection"], "keep-alive, Upgrade")
+        self.assertEqual(opened.early[:2], frame(1, b"early")[:2])
 
     def test_without_options_there_is_no_origin_cookie_subprotocol_or_extension(self) -> None:
         seen: list[Wire] = []
@@ -148,7 +238,7 @@ class HandshakeTest(DialTestCase):
 
 class RefusalTest(DialTestCase):
     def test_every_status_is_reported_and_decides_about_another_attempt(self) -> None:
-        statuses = [100, 103, 200, 204, *range(300, 309), *range(400, 432), 451, 499, *range(500, 512), 599]
+        statuses = [200, 204, *range(300, 309), *range(400, 432), 451, 499, *range(500, 512), 599]
 
         def script(wire: Wire) -> None:
             wire.answer(f"{statuses[wire.number - 1]} Some Reason", b"what was wrong\nmore")
@@ -167,7 +257,34 @@ class RefusalTest(DialTestCase):
             error = self.fail_to_dial(server.url())
         assert isinstance(error, HandshakeRejected)
         self.assertEqual((error.body, error.headers["x-why"]), (b"go away\nnow", "because"))
-        self.assertEqual(str(error), "the server answered 403: go away")
+        asked = "(asked: GET /ws/, no Origin, without credentials)"
+        self.assertEqual(str(error), f"the server answered 403: go away {asked}")
+
+    def test_what_was_asked_is_in_the_text(self) -> None:
+        with ScriptedServer(refusing("403 No")) as server:
+            options = {"origin": "http://page.test", "subprotocols": ["a", "b"], "headers": [("authorization", "hush")]}
+            text = str(self.fail_to_dial(server.url("/ws/?token=hush"), **options))
+        asked = "GET /ws/, Origin http://page.test, subprotocols a, b, with credentials"
+        self.assertEqual(text, f"the server answered 403 No (asked: {asked})")
+
+    def test_a_page_is_its_title_and_all_of_it_is_in_the_exception(self) -> None:
+        page = b"<html><title>Not here</title>" + b"<p>hush" * 999
+        with ScriptedServer(
+            refusing("404 X", page, "Content-Type: text/html", "Set-Cookie: a", "Set-Cookie: b")
+        ) as server:
+            error = self.fail_to_dial(server.url())
+        assert isinstance(error, HandshakeRejected)
+        self.assertEqual(str(error), "the server answered 404: an HTML page, 'Not here' (asked: GET /ws/)")
+        self.assertEqual((error.body, error.headers.get_all("set-cookie")), (page, ["a", "b"]))
+
+    def test_a_refusal_before_the_request_was_read_is_told(self) -> None:
+        def script(wire: Wire) -> None:
+            wire.send(b"HTTP/1.1 431 X\r\nContent-Length: 8\r\n\r\ntoo long")
+            wire.sock.shutdown(socket.SHUT_WR)
+            wire.wait_for_end()
+
+        with ScriptedServer(script) as server:
+            self.assertEqual(str(self.fail_to_dial(server.url())), "the server answered 431: too long")
 
     def test_the_text_of_a_refusal_cannot_forge_a_log_line(self) -> None:
         with ScriptedServer(lambda wire: wire.answer("403 No", "\x1b[31m\u202eevil\x00".encode())) as server:
@@ -232,6 +349,9 @@ class RefusalTest(DialTestCase):
                 error = self.fail_to_dial(first.url(), headers=[("Authorization", "Bearer t")], cookie="c=1")
             self.assertEqual(second.accepted, 0)
         self.assertEqual((error.reason.status, error.reason.permanent), (302, True))
+        self.assertIn(f"redirects are not followed: to {second.url()}", str(error))
+        assert isinstance(error, HandshakeRejected)
+        self.assertEqual(error.headers["Location"], second.url())
 
     def test_a_redirect_with_a_valid_accept_value_is_an_error_too(self) -> None:
         for status in ("301 Moved", "302 Found", "307 X", "308 X", "200 OK"):
@@ -270,6 +390,16 @@ class DeadlineTest(DialTestCase):
     def test_a_server_that_accepts_and_never_starts_tls(self) -> None:
         with ScriptedServer(Wire.wait_for_end) as server:
             self.expect_timeout(server.url().replace("ws:", "wss:"))
+
+    def test_it_is_told_what_did_not_come(self) -> None:
+        with ScriptedServer(Wire.wait_for_end) as silent:
+            url = silent.url()
+            self.assertIn(": no answer to the opening handshake", str(self.fail_to_dial(url, timeout=0.1)))
+            text = str(self.fail_to_dial(url.replace("ws:", "wss:"), timeout=0.1))
+            self.assertIn(": no answer to the TLS handshake; if the server has no TLS there, use ws://", text)
+            via = parse_proxy(f"http://127.0.0.1:{silent.port}")
+            text = str(self.fail_to_dial("ws://a.test/", proxy=via, timeout=0.1))
+            self.assertIn(f"to a.test:80 within 0.1 s: no answer of the proxy 127.0.0.1:{silent.port}", text)
 
     def test_a_response_dribbled_for_longer_than_the_deadline(self) -> None:
         with serving(lambda conn: None) as server, FaultProxy("127.0.0.1", server.port) as proxy:
@@ -321,6 +451,41 @@ class DeadlineTest(DialTestCase):
             error = self.fail_to_dial("ws://a.test/")
         self.assertIn("can't start new thread", str(error))
         self.assertTrue(should_reconnect(error.reason))
+
+    def test_out_of_memory_is_a_failed_attempt(self) -> None:
+        for name in (
+            "sync_ws.client.dial.Dial._connect_one",
+            "websocket.WebSocket.connect",
+            "sync_ws.client.dial.Waker",
+        ):
+            with self.subTest(name), ScriptedServer(Wire.switch) as server:
+                with mock.patch(name, side_effect=MemoryError):
+                    error = self.fail_to_dial(server.url())
+                self.assertIn("out of memory (in this process or machine)", str(error))
+                self.assertTrue(should_reconnect(error.reason))
+
+    def test_whatever_is_the_last_descriptor_a_failure_is_told_as_ones_own_and_passes(self) -> None:
+        """In a process of its own: with 0, 1, 2... descriptors to spare, until it connects."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        made = make_certificates(folder.name)
+        with ScriptedServer(Wire.switch, context=made.server_context()) as server:
+            environment = {**os.environ, "SSL_CERT_FILE": str(made.ca), "SSL_CERT_DIR": "/nowhere"}
+            hashed = os.path.join(folder.name, "hashed")  # authorities that OpenSSL reads when it needs them
+            os.mkdir(hashed)
+            command = ["openssl", "x509", "-hash", "-noout", "-in", str(made.ca)]
+            named = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+            shutil.copy(made.ca, os.path.join(hashed, f"{named}.0"))
+            for where in ({}, {"SSL_CERT_FILE": "/nowhere", "SSL_CERT_DIR": hashed}):
+                for host in ("127.0.0.1", "localhost"):
+                    with self.subTest(host, **where):
+                        done = subprocess.run(
+                            [sys.executable, "-c", STARVED, f"wss://{host}:{server.port}/"],
+                            env={**environment, **where}, capture_output=True, text=True, timeout=60,
+                        )  # fmt: skip
+                        self.assertEqual(done.stdout.splitlines()[-1:], ["connected"], done.stdout + done.stderr)
+                        for line in done.stdout.splitlines()[:-1]:
+                            self.assertIn("Too many open files", line)
 
     def test_no_descriptor_left_is_a_failed_attempt(self) -> None:
         real = socket.socket
@@ -459,8 +624,25 @@ class ProxyTest(DialTestCase):
     def test_a_socks_proxy_without_the_package_for_it(self) -> None:
         with mock.patch.dict("sys.modules", {"python_socks": None, "python_socks.sync": None}):
             error = self.fail_to_dial("ws://a.test/", proxy=parse_proxy("socks5://127.0.0.1:9"))
+            with mock.patch("os.open", side_effect=OSError(24, "Too many open files")):  # so nothing can be imported
+                short = self.fail_to_dial("ws://a.test/", proxy=parse_proxy("socks5://127.0.0.1:9"))
         self.assertIn("python-socks", str(error))
         self.assertTrue(error.reason.permanent)
+        self.assertIn("Too many open files", str(short))
+        self.assertFalse(short.reason.permanent)
+
+    def test_a_fault_on_the_way_to_a_proxy_names_the_proxy(self) -> None:
+        port = free_port()
+        text = str(self.fail_to_dial("ws://a.test/", proxy=parse_proxy(f"http://us:hush@127.0.0.1:{port}")))
+        self.assertIn(f"no connection to the proxy 127.0.0.1:{port}: ", text)
+        with ScriptedServer(Wire.read_request) as server:
+            error = self.fail_to_dial("ws://a.test/", proxy=parse_proxy(f"http://127.0.0.1:{server.port}"))
+        self.assertIn(f"the proxy 127.0.0.1:{server.port} ended the connection", str(error))
+
+    def test_a_fault_behind_a_proxy_names_both(self) -> None:
+        with ScriptedServer(Wire.read_request) as server, ConnectProxy(target=("127.0.0.1", server.port)) as proxy:
+            error = self.fail_to_dial("ws://a.test/", proxy=parse_proxy(f"http://127.0.0.1:{proxy.port}"))
+        self.assertIn(f"a.test:80 (through the proxy 127.0.0.1:{proxy.port}) was lost", str(error))
 
     def test_cancelled_while_a_socks_proxy_is_silent_and_its_late_socket_is_closed(self) -> None:
         _require_socks()
@@ -478,15 +660,55 @@ class ProxyTest(DialTestCase):
         self.assertTrue(outcome[0].reason.by_us)
 
 
-class TlsFailureTest(DialTestCase):
-    def test_a_server_without_tls_is_a_tls_failure(self) -> None:
+class WrongSchemeTest(DialTestCase):
+    def test_wss_to_a_server_of_ours_without_tls_is_named_at_once(self) -> None:
+        with serving(lambda conn: None) as server:
+            started = time.monotonic()
+            error = self.fail_to_dial(server.url.replace("ws:", "wss:"), ssl_context=ssl.create_default_context())
+            self.assertLess(time.monotonic() - started, SOON)
+        self.assertIn(f"127.0.0.1:{server.port} speaks plain HTTP, not TLS: use ws:// instead of wss://", str(error))
+        self.assertFalse(should_reconnect(error.reason))
+
+    def test_ws_to_a_server_that_answers_in_tls_is_named_at_once(self) -> None:
         def script(wire: Wire) -> None:
-            wire.sock.recv(1)
-            wire.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            wire.read_request()
+            wire.send(b"\x15\x03\x03\x00\x02\x02\x0a")  # an alert: unexpected message
+            wire.wait_for_end()
 
         with ScriptedServer(script) as server:
-            error = self.fail_to_dial(server.url().replace("ws:", "wss:"), ssl_context=ssl.create_default_context())
-        self.assertIn("TLS failed", str(error))
+            error = self.fail_to_dial(server.url())
+        self.assertIn(f"127.0.0.1:{server.port} speaks TLS: use wss:// instead of ws:// there", str(error))
+        self.assertFalse(should_reconnect(error.reason))
+
+    def test_ws_to_a_server_that_ends_it_without_a_word_is_told_what_it_may_be(self) -> None:
+        def reset(wire: Wire) -> None:
+            wire.read_request()
+            wire.reset()
+
+        for script, how in ((Wire.read_request, "ended by the server"), (reset, "Connection reset by peer")):
+            with self.subTest(how), ScriptedServer(script) as server:
+                error = self.fail_to_dial(server.url())
+                self.assertIn(f"lost during the opening handshake: {how}, without an answer; if it speaks", str(error))
+                self.assertIn("use wss://", str(error))
+                self.assertTrue(should_reconnect(error.reason))
+
+    def test_an_answer_that_is_cut_off_is_no_sign_of_tls(self) -> None:
+        def script(wire: Wire) -> None:
+            wire.read_request()
+            wire.send(b"HTTP/1.1 101 Switch")
+
+        with ScriptedServer(script) as server:
+            error = self.fail_to_dial(server.url())
+        self.assertTrue(str(error).endswith("was lost during the opening handshake: ended by the server"), error)
+
+    def test_a_server_of_another_protocol_is_told_by_what_it_says(self) -> None:
+        def script(wire: Wire) -> None:
+            wire.send(b"SSH-2.0-OpenSSH_9.9\r\n")
+            wire.wait_for_end()
+
+        with ScriptedServer(script) as server:
+            error = self.fail_to_dial(server.url())
+        self.assertIn("does not begin with an HTTP status line, but: SSH-2.0-OpenSSH_9.9", str(error))
         self.assertTrue(should_reconnect(error.reason))
 
 
