@@ -152,7 +152,7 @@ class DemoTest(ProgramTest):
 
     def test_bad_arguments_end_with_one_line(self) -> None:
         program = self.start(DEMO / "client.py", "http://127.0.0.1:1/")
-        program.wait_for("error: expected a WebSocket address such as ws://host:port/path")
+        program.wait_for("error: expected ws:// or wss://, got http://127.0.0.1:1/")
         self.assertEqual(program.end(), 1)
         program = self.start(DEMO / "server.py", "--host", "203.0.113.1")
         program.wait_for("cannot listen on 203.0.113.1:1024")

@@ -8,6 +8,7 @@ import unittest
 from sync_ws import errors
 from sync_ws.endings import Close, CloseCode, Reason
 from sync_ws.errors import ConnectionClosed, HandshakeError, HandshakeRejected, Refusal
+from sync_ws.headers import Headers
 
 
 class Tree(unittest.TestCase):
@@ -72,7 +73,9 @@ class Refusals(unittest.TestCase):
     def test_handshake_errors_tell_the_reason(self) -> None:
         self.assertEqual(HandshakeError("no luck").reason, Reason("no luck"))
         rejected = HandshakeRejected(Reason("HTTP 503", status=503, retry_after=5.0), {"A": "b"}, b"full")
-        self.assertEqual((rejected.status, rejected.headers, rejected.body), (503, {"A": "b"}, b"full"))
+        self.assertEqual((rejected.status, rejected.headers["A"], rejected.body), (503, "b", b"full"))
+        headers = Headers([("A", "b"), ("a", "c")])
+        self.assertIs(HandshakeRejected(Reason(""), headers, b"").headers, headers)
         self.assertEqual(rejected.reason.retry_after, 5.0)
 
 

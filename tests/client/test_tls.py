@@ -114,8 +114,10 @@ class Waiting:
 
     def __init__(self, seconds: float) -> None:
         self.deadline = Deadline(seconds)
+        self.begun = threading.Event()
 
     def wait(self, sock: socket.socket, events: int, share: Deadline | None = None) -> None:
+        self.begun.set()
         if not wait(sock.fileno(), events, (share or self.deadline).remaining()):
             raise self.too_late() if share is None else TimeoutError()
 
@@ -124,15 +126,16 @@ class Waiting:
 
 
 class FirstBytesTest(MadeCertificates):
-    def handshake(self, answer: Any, seconds: float = 5.0) -> Exception:
+    def handshake(self, answer: Any, seconds: float = 5.0, waiting: Waiting | None = None) -> Exception:
         """What comes of it when the peer, in a thread, does ``answer(peer)``."""
+        io = waiting or Waiting(seconds)
         sock, peer = socket.socketpair()
         sock.setblocking(False)
         thread = threading.Thread(target=answer, args=(peer,))
         thread.start()
         try:
             with self.assertRaises((HandshakeError, OSError)) as caught:
-                tls.start(sock, self.certificates.client_context(), TARGET, Waiting(seconds), seconds)
+                tls.start(sock, self.certificates.client_context(), TARGET, io, io.deadline.remaining())
         finally:
             thread.join(10)
             peer.close()
@@ -220,14 +223,16 @@ class FirstBytesTest(MadeCertificates):
 
     def test_a_server_with_tls_that_comes_slowly_gets_no_line_ends(self) -> None:
         got: list[bytes] = []
+        waiting = Waiting(0.5)
 
         def answer(peer: socket.socket) -> None:
             got.append(peer.recv(65536))
+            waiting.begun.wait(5)
             peer.sendall(b"\x16\x03\x03")
             peer.settimeout(5)
             got.append(peer.recv(65536))  # the end of the stream
 
-        self.assertIsInstance(self.handshake(answer, seconds=0.3), HandshakeTimeout)
+        self.assertIsInstance(self.handshake(answer, waiting=waiting), HandshakeTimeout)
         self.assertEqual(got[1:], [b""])
 
 
