@@ -28,6 +28,7 @@ import websocket
 
 from ..endings import Reason
 from ..errors import HandshakeError, HandshakeTimeout
+from ..forking import ToldOfForks
 from ..headers import Headers
 from ..net.waiting import READABLE, WRITABLE, Waker, wait
 from ..protocol import deflate, handshake
@@ -73,12 +74,10 @@ class Dial(Io):
         self._target = target
         self._place = target.place  # where it is going: the server, or the proxy before it
         self._missing = ""  # what has not come, should the deadline pass now
-        # Cookie may come as a header too: a request has one (RFC 6265 section 5.4)
-        given = [value for name, value in headers if name.lower() == "cookie"]
-        self._headers = [(name, value) for name, value in headers if name.lower() != "cookie"]
+        self._headers = headers
         self._subprotocols = tuple(subprotocols)
         self._origin = origin
-        self._cookie = "; ".join([*given, *([cookie] if cookie is not None else [])]) or None
+        self._cookie = cookie
         self._proxy = proxy
         self._ssl_context = ssl_context
         self._compression = compression
@@ -86,6 +85,7 @@ class Dial(Io):
         self._deadline = Deadline(timeout)
         self._cancelled = False
         self._waker: Waker | None = None  # made by run: an attempt that was never made holds no descriptor
+        self._sock: socket.socket | None = None  # the present one, to be closed when the attempt fails
 
     def cancel(self) -> None:
         """Make ``run`` raise at once."""
@@ -96,18 +96,18 @@ class Dial(Io):
     def run(self) -> Established:
         """Open the connection, within the timeout counted from now."""
         self._deadline = Deadline(self._timeout)
-        sock: socket.socket | None = None
+        _dials.add(self)
         try:
             self._waker = Waker()
             if self._cancelled:  # before there was a Waker to wake
                 raise HandshakeError(CANCELLED)
-            sock = self._connect()
+            self._sock = self._connect()
             if self._target.secure:
-                sock = self._start_tls(sock)
-            return self._shake_hands(sock)
+                self._sock = self._start_tls(self._sock)
+            return self._shake_hands(self._sock)
         except BaseException as exc:
-            if sock is not None:
-                sock.close()
+            if self._sock is not None:
+                self._sock.close()
             told = self._told(exc)
             if told is exc:
                 raise
@@ -202,15 +202,11 @@ class Dial(Io):
             sock = self._through_socks(proxy)
         else:
             sock = self._connect_to(proxy)
+            self._missing = f"no answer of {self._place}"
             try:
-                self._missing = f"no answer of {self._place}"
                 HandshakeStream(sock, self).tunnel(self._target.place, proxy.basic_auth)
             except EOFError as exc:
-                sock.close()
                 raise HandshakeError(Reason(f"{self._place} ended the connection", error=exc)) from exc
-            except BaseException:
-                sock.close()
-                raise
         self._place = f"{self._target.place} (through {self._place})"
         return sock
 
@@ -237,6 +233,7 @@ class Dial(Io):
             raise
         except Exception as exc:  # python-socks has a tree of its own
             raise HandshakeError(Reason(f"the proxy {proxy.place} refused: {exc}", error=exc)) from exc
+        self._sock = sock
         sock.setblocking(False)
         return sock
 
@@ -259,16 +256,13 @@ class Dial(Io):
         for left, (family, address) in zip(range(len(addresses), 0, -1), addresses):
             remaining = self._deadline.remaining()
             share = Deadline(None if remaining is None else remaining / left)
-            sock = socket.socket(family, socket.SOCK_STREAM)
+            self._sock = sock = socket.socket(family, socket.SOCK_STREAM)
             try:
                 self._connect_one(sock, address, share)
                 return sock
             except OSError as exc:
                 sock.close()
                 error = exc
-            except BaseException:
-                sock.close()
-                raise
         raise error or OSError(f"{goal.host} has no address")
 
     def _connect_one(self, sock: socket.socket, address: tuple[Any, ...], share: Deadline) -> None:
@@ -282,12 +276,9 @@ class Dial(Io):
 
     def _start_tls(self, sock: socket.socket) -> ssl.SSLSocket:
         self._missing = "no answer to the TLS handshake; if the server has no TLS there, use ws://"
-        try:
-            context = self._ssl_context or tls.default_context()
-        except BaseException:
-            sock.close()
-            raise
-        return tls.start(sock, context, self._target, self, self._deadline.remaining())
+        self._sock = secure = tls.wrap(sock, self._ssl_context or tls.default_context(), self._target)
+        tls.shake_hands(secure, self._target, self, self._deadline.remaining() or 0.0)
+        return secure
 
     # -- the WebSocket part ---------------------------------------------------------------------------------------
 
@@ -350,3 +341,13 @@ class Dial(Io):
         if not stream.heard and not self._target.secure:  # many a server does so that hears HTTP where it wants TLS
             text += ", without an answer; if it speaks TLS there, use wss://"
         return HandshakeError(Reason(text, error=exc))
+
+    def _forget_in_child(self) -> None:
+        """After fork: the attempt is the parent's; close the copies of its descriptors, say nothing."""
+        if self._waker is not None:
+            self._waker.forget_in_child()
+        if self._sock is not None:
+            self._sock.close()
+
+
+_dials: ToldOfForks[Dial] = ToldOfForks()

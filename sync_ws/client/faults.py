@@ -41,11 +41,11 @@ def resolve(host: str, port: int) -> list[tuple[Any, ...]]:
     """``getaddrinfo`` for TCP; OSError of another kind than gaierror when there was no descriptor for it."""
     try:
         return list(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
-    except socket.gaierror as exc:
+    except socket.gaierror:
         short = exhausted()
         if short is None:
             raise
-        raise short from exc
+        raise short from None  # the name may well exist
 
 
 def of_system(exc: OSError | MemoryError, place: str) -> Reason:

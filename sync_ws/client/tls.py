@@ -12,7 +12,7 @@ They spoil a TLS handshake, but that one was too late anyway.
 Final is what another attempt would only repeat: no TLS there, a certificate that was not accepted, on either side.  A
 certificate that is not yet valid is not final: the clocks of small machines are late after a start.
 
-Threading: ``default_context`` from any thread; ``start`` by the one thread that dials.
+Threading: ``default_context`` from any thread; the rest by the one thread that dials.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .address import Target
 from .faults import PASSING, exhausted
 from .handshake_stream import Io
 
-__all__ = ["default_context", "fault", "start"]
+__all__ = ["default_context", "fault", "shake_hands", "wrap"]
 
 MAX_AGE = 24 * 3600.0  # seconds for which a default context is used at most
 LAST_SHARE = 0.1  # of the time left: for an answer to the line ends,
@@ -107,26 +107,15 @@ def _certificates() -> list[Any]:
     return seen
 
 
-def start(sock: socket.socket, context: ssl.SSLContext, target: Target, io: Io, left: float | None) -> ssl.SSLSocket:
-    """The TLS handshake over ``sock``, which is closed if it fails: HandshakeError, or OSError when the line broke.
-
-    ``left``: seconds to the deadline.
-    """
-    try:
-        secure = context.wrap_socket(sock, server_hostname=target.host.rstrip("."), do_handshake_on_connect=False)
-    except BaseException:
-        sock.close()
-        raise
-    try:
-        _shake_hands(secure, target, io, None if left is None else left - min(LAST_SECONDS, left * LAST_SHARE))
-        return secure
-    except BaseException:
-        secure.close()
-        raise
+def wrap(sock: socket.socket, context: ssl.SSLContext, target: Target) -> ssl.SSLSocket:
+    """``sock`` with TLS that has not begun; it takes the descriptor over."""
+    return context.wrap_socket(sock, server_hostname=target.host.rstrip("."), do_handshake_on_connect=False)
 
 
-def _shake_hands(secure: ssl.SSLSocket, target: Target, io: Io, patience: float | None) -> None:
-    silence: Deadline | None = Deadline(patience)  # None: something has come, or was asked for
+def shake_hands(secure: ssl.SSLSocket, target: Target, io: Io, left: float) -> None:
+    """The TLS handshake, within ``left`` seconds: HandshakeError, or OSError when the line broke."""
+    # None: something has come, or was asked for
+    silence: Deadline | None = Deadline(left - min(LAST_SECONDS, left * LAST_SHARE))
     prompted = False
     while True:
         try:

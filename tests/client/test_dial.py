@@ -30,6 +30,42 @@ from tests.support.scripted import GUID, ScriptedServer, Wire, frame, refusing
 
 SOON = 3.0  # seconds: an upper bound for "at once", on a machine with other things to do
 RETRIED = {408, 425, 429}
+FORKING = """
+import os, sys, threading, time
+from sync_ws import HandshakeError
+from sync_ws.client.address import parse_url
+from sync_ws.client.dial import Dial
+
+def sockets():
+    links = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink(f"/proc/self/fd/{fd}"))
+        except OSError:
+            pass
+    return sum(link.startswith("socket:") for link in links)
+
+def run():
+    try:
+        dial.run()
+    except HandshakeError:
+        pass
+
+dial = Dial(parse_url(sys.argv[1]), timeout=60)
+thread = threading.Thread(target=run)
+thread.start()
+while dial._missing[:12] != "no answer to":
+    time.sleep(0.01)
+read, write = os.pipe()
+child = os.fork()
+if child == 0:
+    os.write(write, str(sockets()).encode())
+    os._exit(0)
+os.waitpid(child, 0)
+print(sockets(), os.read(read, 9).decode())
+dial.cancel()
+thread.join()
+"""
 STARVED = """
 import os, resource, sys
 from sync_ws import Client, HandshakeError, should_reconnect
@@ -133,18 +169,6 @@ class HandshakeTest(DialTestCase):
         name = socket.if_indextoname(socket.if_nameindex()[0][0])
         dial = Dial(parse_url(f"ws://[fe80::1%25{name}]:81/"))
         self.assertEqual(dial._addresses(dial._target)[0][1][3], socket.if_nametoindex(name))
-
-    def test_cookies_of_the_headers_and_of_the_option_are_one_header(self) -> None:
-        seen: list[str | None] = []
-
-        def script(wire: Wire) -> None:
-            wire.switch()
-            seen.append(wire.header("Cookie"))
-
-        with ScriptedServer(script) as server:
-            self.dial(server.url(), headers=[("cookie", "a=1"), ("X", "y"), ("Cookie", "b=2")], cookie="c=3")
-            self.dial(server.url(), headers=[("cookie", "a=1")])
-        self.assertEqual(seen, ["a=1; b=2; c=3", "a=1"])
 
     def test_every_value_of_a_repeated_response_header_is_there(self) -> None:
         cookies = ("Set-Cookie: a=1; Expires=Wed, 21 Oct 2026 07:28:00 GMT", "Set-Cookie: b=2", "set-cookie: c=3")
@@ -658,6 +682,18 @@ class ProxyTest(DialTestCase):
                 self.assertTrue(connected.wait(SOON))
                 dial.cancel()
         self.assertTrue(outcome[0].reason.by_us)
+
+
+@unittest.skipUnless(os.path.isdir("/proc/self/fd"), "no /proc")
+class ForkTest(DialTestCase):
+    def test_a_child_has_no_part_in_an_attempt_of_its_parent_and_closes_its_sockets(self) -> None:
+        with ScriptedServer(Wire.wait_for_end) as silent:
+            for scheme in ("ws", "wss"):  # in the opening handshake, in that of TLS
+                done = subprocess.run(
+                    [sys.executable, "-c", FORKING, f"{scheme}://127.0.0.1:{silent.port}/"],
+                    capture_output=True, text=True, timeout=60,
+                )  # fmt: skip
+                self.assertEqual((done.stdout.split(), done.returncode), (["3", "0"], 0), done.stderr)
 
 
 class WrongSchemeTest(DialTestCase):

@@ -58,6 +58,7 @@ class ResolveTest(unittest.TestCase):
             with mock.patch("os.open", side_effect=failing(errno.EMFILE)), self.assertRaises(OSError) as caught:
                 resolve("a.test", 80)
         self.assertEqual(caught.exception.errno, errno.EMFILE)
+        self.assertIsNone(caught.exception.__cause__)
 
 
 class OfSystemTest(unittest.TestCase):
