@@ -454,6 +454,12 @@ class DeadlineTest(DialTestCase):
             with mock.patch("socket.getaddrinfo", lambda *args: found):
                 self.dial("ws://two-addresses.test/", timeout=0.6)
 
+    def test_a_name_that_the_system_takes_for_none_is_final(self) -> None:
+        with mock.patch("socket.getaddrinfo", side_effect=UnicodeError("label too long")):
+            error = self.fail_to_dial("ws://a.test/")
+        self.assertIn("a.test:80 is no address to connect to: label too long", str(error))
+        self.assertFalse(should_reconnect(error.reason))
+
     def test_connection_refused_names_the_place_and_is_worth_another_attempt(self) -> None:
         port = free_port()
         error = self.fail_to_dial(f"ws://127.0.0.1:{port}/?token=s3cret")
@@ -697,6 +703,17 @@ class ForkTest(DialTestCase):
 
 
 class WrongSchemeTest(DialTestCase):
+    def test_with_tls_all_is_well_and_an_alert_is_named_also_after_our_part_of_the_handshake(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        made = make_certificates(folder.name)
+        context = made.server_context()
+        with ScriptedServer(Wire.switch, context=context) as server:
+            self.assertIsInstance(self.dial(server.url(), ssl_context=made.client_context()).sock, ssl.SSLSocket)
+            context.verify_mode = ssl.CERT_REQUIRED
+            error = self.fail_to_dial(server.url(), ssl_context=made.client_context())
+        self.assertIn("the server wants a client certificate", str(error))
+
     def test_wss_to_a_server_of_ours_without_tls_is_named_at_once(self) -> None:
         with serving(lambda conn: None) as server:
             started = time.monotonic()

@@ -15,7 +15,7 @@ from unittest import mock
 from sync_ws import CertificateError, HandshakeError, HandshakeTimeout, should_reconnect
 from sync_ws.client import tls
 from sync_ws.client.address import parse_url
-from sync_ws.net.waiting import wait
+from sync_ws.net.waiting import WRITABLE, wait
 from sync_ws.testing import Certificates, LedgerTestCase, make_certificates
 from sync_ws.timing import Deadline
 
@@ -70,6 +70,12 @@ class DefaultContextTest(MadeCertificates):
             self.assertIsNot(tls.default_context(), before)
         os.remove(self.file)
         self.assertEqual(tls.default_context().cert_store_stats()["x509_ca"], 0)
+
+    def test_a_file_that_vanishes_while_one_looks_is_none(self) -> None:
+        with mock.patch("os.stat", side_effect=FileNotFoundError):
+            self.assertEqual(tls._certificates()[1:], [(None, None), (None, None)])
+        with mock.patch("ssl.get_default_verify_paths", return_value=mock.Mock(cafile="/nowhere", capath=None)):
+            self.assertEqual(tls._certificates()[1:], [("/nowhere", None), (None, None)])
 
     def test_it_is_made_again_after_a_day(self) -> None:
         times = [0.0]
@@ -144,6 +150,11 @@ class FirstBytesTest(MadeCertificates):
             sock.close()
         return caught.exception
 
+    def handshake_with_line_ends(self, answer: Any) -> Exception:
+        """The same; nothing need come for a tenth of a second, and then there is time enough."""
+        with mock.patch.multiple(tls, LAST_SHARE=0.98, LAST_SECONDS=9.0):
+            return self.handshake(answer, seconds=5.0)
+
     def said(self, *pieces: bytes) -> Exception:
         def answer(peer: socket.socket) -> None:
             peer.recv(1)
@@ -209,16 +220,57 @@ class FirstBytesTest(MadeCertificates):
                 data += peer.recv(65536)
             peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-        self.assertIn("speaks plain HTTP", str(self.handshake(answer, seconds=1.0)))
+        self.assertIn("speaks plain HTTP", str(self.handshake_with_line_ends(answer)))
 
     def test_a_tls_server_that_answers_after_that_is_too_late(self) -> None:
         def answer(peer: socket.socket) -> None:
             data = b""
             while b"\r\n\r\n" not in data:
                 data += peer.recv(65536)
-            peer.sendall(b"\x16\x03\x03\x00\x7a")
+            peer.sendall(b"\x16\x03\x03\x00\x04\xff\x00\x00\x00")  # a message that there is none of
 
-        self.assertIsInstance(self.handshake(answer, seconds=1.0), HandshakeTimeout)
+        self.assertIsInstance(self.handshake_with_line_ends(answer), HandshakeTimeout)
+
+    def test_an_alert_after_that_is_too_late_as_well(self) -> None:
+        def answer(peer: socket.socket) -> None:
+            data = b""
+            while b"\r\n\r\n" not in data:
+                data += peer.recv(65536)
+            peer.sendall(b"\x15\x03\x03\x00\x02\x02\x0a")
+
+        self.assertIsInstance(self.handshake_with_line_ends(answer), HandshakeTimeout)
+
+    def test_an_alert_in_answer_is_named(self) -> None:
+        self.assertIn("or wants a client certificate", str(self.said(b"\x15\x03\x03\x00\x02\x02\x28")))
+
+    def test_a_server_with_tls(self) -> None:
+        sock, peer = socket.socketpair()
+        sock.setblocking(False)
+        got: list[bytes] = []
+
+        def answer() -> None:
+            with self.certificates.server_context().wrap_socket(peer, server_side=True) as secure:
+                got.append(secure.recv(9))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with tls.wrap(sock, self.certificates.client_context(), TARGET) as secure:
+            tls.shake_hands(secure, TARGET, Waiting(5.0), 5.0)
+            secure.send(b"hello")
+            thread.join(10)
+        self.assertEqual(got, [b"hello"])
+
+    def test_what_cannot_be_written_yet_is_waited_for(self) -> None:
+        sock, peer = socket.socketpair()
+        self.addCleanup(peer.close)
+        self.addCleanup(sock.close)
+        waits: list[int] = []
+        secure = mock.Mock(fileno=sock.fileno)
+        secure.do_handshake.side_effect = [ssl.SSLWantWriteError, ssl.SSLWantWriteError, None]
+        io = Waiting(5.0)
+        with mock.patch.object(io, "wait", lambda sock, events: waits.append(events)):
+            tls.shake_hands(secure, TARGET, io, 5.0)
+        self.assertEqual(waits, [WRITABLE, WRITABLE])
 
     def test_one_that_never_says_anything_is_too_late(self) -> None:
         self.assertIsInstance(self.handshake(lambda peer: None, seconds=0.2), HandshakeTimeout)
