@@ -63,7 +63,7 @@ class TlsTest(TlsTestCase):
         server = self.serve_tls(max_connections=1)
         client = self.raw(server, context=self.certificates.client_context())
         answer = client.request(handshake("/nowhere"))
-        self.assertEqual((answer.status, answer.line), (404, "expected the path /ws/"))
+        self.assertEqual((answer.status, answer.line), (404, "expected the path /ws/, got '/nowhere'"))
 
     def test_bytes_behind_the_handshake_and_many_frames_in_one_record_are_not_lost(self) -> None:
         server = self.serve_tls()

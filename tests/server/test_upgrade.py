@@ -6,7 +6,9 @@ import socket
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 from sync_ws import Refusal, Request, Server, bearer_token
 from sync_ws.protocol.handshake import Policy
@@ -15,8 +17,9 @@ from sync_ws.server.upgrade import UpgradeHandler, read_head
 from sync_ws.testing import LedgerTestCase
 from sync_ws.timing import Deadline
 from tests.support.raw import KEY, PONG, RawClient, Response, frame, handshake, read_response
-from tests.support.server_case import ServerTestCase, wait_until
+from tests.support.server_case import ServerTestCase, echo, wait_until
 
+real = socket.create_server
 QUICK = 2.0  # seconds; what must not depend on the input's size takes milliseconds
 
 
@@ -251,9 +254,108 @@ class OriginTest(RefusalTestCase):
         server = self.serve(origins=["*"])
         self.assertEqual(self.status(server, "http://evil"), 101)
 
-    def test_origins_as_one_string_is_a_mistake(self) -> None:
-        with self.assertRaises(TypeError):
-            Server(origins="http://a")
+    def test_spellings_of_one_origin_are_one(self) -> None:
+        server = self.serve(origins=["https://App.example:443/", "https://b\xfccher.example", "null"])
+        for origin in (
+            "https://app.example", "https://app.example:443", "HTTPS://APP.EXAMPLE", "https://xn--bcher-kva.example",
+            "null",
+        ):  # fmt: skip
+            self.assertEqual(self.status(server, origin), 101)
+
+    def test_behind_a_proxy_that_ends_tls_the_page_of_that_host_is_from_the_same_origin(self) -> None:
+        server = self.serve()
+        for origin, host, status in (
+            ("https://ide.example", "ide.example", 101),
+            ("https://ide.example", "ide.example:443", 101),
+            ("https://ide.example:443", "ide.example", 101),
+            ("https://evil.example", "ide.example", 403),
+            ("https://ide.example", "ide.example:8443", 403),
+        ):
+            with self.subTest(origin=origin, host=host), RawClient(server.port) as client:
+                answer = client.request(handshake(lines=[f"Origin: {origin}"], host=host))
+                self.assertEqual(answer.status, status)
+
+    def test_a_refusal_says_the_same_to_the_peer_and_to_the_log_on_one_line(self) -> None:
+        server = self.serve()
+        answer = self.ask(server, handshake(lines=["Origin: https://evil.example\xe9" + "a" * 5000], host="good:80"))
+        self.assert_refused(answer, 403, "the same origin as Host 'good:80'")
+        self.assertIn("got 'https://evil.example\\xe9aaa", answer.line)
+        self.assertLess(len(answer.line), 600)
+        (line,) = [line for line in self.log.lines if "refused" in line]
+        self.assertRegex(line, r"^INFO sync_ws.server refused 403: 127.0.0.1:\d+, GET /ws/: expected an allowed Origin")
+        self.assertIn("option origins", line)
+        self.assertTrue(line.isprintable())
+
+
+class HostTest(RefusalTestCase):
+    """A name that was made to point here (DNS rebinding): its pages are of the same origin by their Host."""
+
+    def status(self, server: Server, host: str, path: str = "/ws/", *, origin: bool = True) -> Response:
+        lines = [f"Origin: http://{host}"] if origin else []
+        with RawClient(server.port) as client:
+            return client.request(handshake(path, lines=lines, host=host))
+
+    def test_on_a_loopback_address_only_loopback_names_lead_here(self) -> None:
+        asked: list[Request] = []
+        server = self.serve(authenticate=noting(asked))
+        port = server.port
+        for host in (f"evil.example:{port}", f"EVIL.example.:{port}", f"10.0.0.1:{port}", f"localhost.evil:{port}"):
+            for origin in (True, False):
+                answer = self.status(server, host, origin=origin)
+                self.assert_refused(answer, 403, f"got '{host}'; the option hosts")
+                self.assertIn("listens on a loopback address", answer.line)
+        self.assertEqual((asked, server.stats()["opened"]), ([], 0))
+        for host in ("localhost", "LOCALHOST", "app.localhost", "127.0.0.1", "127.0.0.53", "[::1]"):
+            self.assertEqual(self.status(server, f"{host}:{port}").status, 101)
+
+    def test_pages_are_guarded_too(self) -> None:
+        server = self.serve(pages=Path(__file__).parent)
+        request = b"GET /__init__.py HTTP/1.1\r\nHost: %s:%d\r\n\r\n"
+        self.assert_refused(self.ask(server, request % (b"evil.example", server.port)), 403, "got 'evil.example:")
+        self.assertEqual(self.ask(server, request % (b"localhost", server.port)).status, 200)
+        self.assertEqual(self.ask(server, request % (b"ide.example", 443)).status, 200)
+
+    def test_hosts_that_are_named_are_welcome(self) -> None:
+        server = self.serve(hosts=["IDE.example", "b\xfccher.example"])
+        for host in ("ide.example", f"ide.example:{server.port}", "xn--bcher-kva.example:443", "localhost"):
+            self.assertEqual(self.status(server, host).status, 101)
+        answer = self.status(server, "evil.example")
+        self.assert_refused(answer, 403, "option hosts: ide.example, xn--bcher-kva.example")
+
+    def test_who_says_which_origins_are_welcome_or_that_any_host_is_has_decided(self) -> None:
+        for options in ({"hosts": ["*"]}, {"origins": ["*"]}):
+            server = self.serve(**options)
+            self.assertEqual(self.status(server, f"evil.example:{server.port}").status, 101)
+        server = self.serve(origins=["https://ide.example"])
+        self.assertEqual(self.status(server, f"plc:{server.port}", origin=False).status, 101)
+        answer = self.status(server, f"evil.example:{server.port}")
+        self.assert_refused(answer, 403, "option origins: https://ide.example")
+
+    def test_the_name_that_it_listens_on_leads_here(self) -> None:
+        with mock.patch("socket.create_server", lambda address, **options: real(("127.0.0.1", address[1]), **options)):
+            server = self.stack.enter_context(Server("plc.example", 0, echo).start())
+        self.assertEqual(self.status(server, f"plc.example:{server.port}").status, 101)
+        self.assertEqual(self.status(server, f"evil.example:{server.port}").status, 403)
+
+
+class WhereItIsTest(RefusalTestCase):
+    def test_a_wrong_path_is_answered_with_the_right_one_whether_there_are_pages_or_not(self) -> None:
+        for server in (self.serve(), self.serve(pages=Path(__file__).parent)):
+            for path in ("/", "/ws", "/WS/", "/test_upgrade.py", "/nowhere?token=hush"):
+                answer = self.ask(server, handshake(path))
+                self.assert_refused(answer, 404, f"expected the path /ws/, got '{path.partition('?')[0]}'")
+                self.assertNotIn("hush", answer.line)
+            self.assertIn("mind the slash", self.ask(server, handshake("/ws")).line)
+        answer = self.ask(server, b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.assert_refused(answer, 404, "the WebSocket is at /ws/")
+        curl = b"GET /__init__.py HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+        self.assertEqual(self.ask(server, curl).status, 200)
+
+    def test_a_browser_that_asks_for_the_path_itself_is_told_that_it_is_a_websocket(self) -> None:
+        for server in (self.serve(), self.serve(pages=Path(__file__).parent)):
+            answer = self.ask(server, b"GET /ws/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            self.assert_refused(answer, 426, "expected an opening handshake: Upgrade: websocket, Connection: Upgrade")
+            self.assertEqual(answer.headers["x-content-type-options"], "nosniff")
 
 
 class NameTest(RefusalTestCase):
@@ -586,7 +688,7 @@ class HandlerTest(PairTestCase):
         handler.handle()
         self.assertIsNone(handler.upgrade)
         answer = read_response(self.theirs)
-        self.assertEqual((answer.status, answer.line), (404, "expected the path /ws/"))
+        self.assertEqual((answer.status, answer.line), (404, "expected the path /ws/, got '/nowhere'"))
         self.assertEqual(self.theirs.recv(1), b"")
 
     def test_the_policy_is_asked_before_the_application(self) -> None:
