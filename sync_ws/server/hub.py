@@ -98,6 +98,7 @@ class Hub:
         self._registry: Registry[Connection] = Registry(name_policy, max_connections)
         self._housekeeper: Housekeeper | None = None  # set with RUNNING, for good
         self._life = Life()
+        self._unclean_ends, self._trouble = voice.Sparing(), voice.Sparing()
         self._counters = dict.fromkeys(COUNTERS, 0)
         self._guests: dict[Claim[Connection], int] = {}  # admitted and not ended -> whose thread has it in hand, or 0
         self._claims: dict[Connection, Claim[Connection]] = {}
@@ -269,7 +270,7 @@ class Hub:
             claim = self._registry.claim(name)
         except (NoPlace, RuntimeError, OSError) as exc:
             if not isinstance(exc, NoPlace):
-                voice.accept_trouble("no thread or pipe to look after connections", exc)
+                voice.accept_trouble("no thread or pipe to look after connections", exc, self._trouble)
             raise come_again() from None
         except NameTaken:
             raise Refusal(409, "expected a name that is not in use") from None
@@ -388,7 +389,7 @@ class Hub:
                 connection.tell_notes()
                 self._bus.emit("close", connection, channel.reason)
             finally:
-                voice.ended(connection)
+                voice.ended(connection, self._unclean_ends)
                 channel.release()
 
     def _handle(self, connection: Connection) -> None:

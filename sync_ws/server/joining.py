@@ -1,7 +1,8 @@
 """Waiting for the end of threads, from wherever that may be asked for.
 
 Why so: ``Thread.join`` raises for a thread that is just about to begin, which is how a signal's handler that
-interrupted ``Thread.start`` finds it, and for a timeout beyond what the system's clocks hold.
+interrupted ``Thread.start`` finds it, and for a timeout beyond what the system's clocks hold.  And a signal that comes
+just before such a wait is not seen until it ends, so it ends soon.
 
 Threading: any thread, and a signal's handler.
 """
@@ -11,11 +12,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
+from ..interrupts import STEP
 from ..timing import Deadline
 
 __all__ = ["join"]
-
-LONGEST = 3600.0  # seconds in one system call
 
 
 def join(threads: Iterable[threading.Thread], deadline: Deadline) -> None:
@@ -27,7 +27,7 @@ def join(threads: Iterable[threading.Thread], deadline: Deadline) -> None:
         while thread.ident is not None and thread.is_alive():
             remaining = deadline.remaining()
             try:
-                thread.join(LONGEST if remaining is None else min(remaining, LONGEST))
+                thread.join(STEP if remaining is None else min(remaining, STEP))
             except RuntimeError:  # about to begin
                 break
             if deadline.passed:

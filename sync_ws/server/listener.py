@@ -55,6 +55,7 @@ class Listener:
         name = self._sock.getsockname()
         self.address: tuple[str, int] = (name[0], name[1])
         self._waker: Waker | None = None  # made by start: a listener that was never started holds the socket only
+        self._trouble = voice.Sparing()
         self._stopping = Flag()
         self._thread: threading.Thread | None = None
         _listeners.add(self)
@@ -115,7 +116,7 @@ class Listener:
             return False
         except OSError as exc:  # out of descriptors or memory, or the peer has left already
             if not self._stopping.is_set():
-                voice.accept_trouble(f"accept failed, next try in {PAUSE:g} s", exc)
+                voice.accept_trouble(f"accept failed, next try in {PAUSE:g} s", exc, self._trouble)
                 self._stopping.wait(PAUSE)
             return False
         try:
@@ -123,7 +124,7 @@ class Listener:
                 voice.refused(peer, 503, "-", "too many connections (the option max_connections), or shutting down")
                 self._refuse(sock, 0.0)
         except (RuntimeError, MemoryError) as exc:
-            voice.accept_trouble(f"refused 503: {voice.place(peer)}, no thread for it", exc)
+            voice.accept_trouble(f"refused 503: {voice.place(peer)}, no thread for it", exc, self._trouble)
             self._refuse(sock, PAUSE)
         return True
 

@@ -33,13 +33,12 @@ MAX_TEXT = 500  # characters of a refusal's or a reason's text
 
 
 class Sparing:
-    """The level for something that may happen often: WARNING up to WARNINGS times in a PERIOD, then ``level``.
+    """The level for something that may happen often: WARNING up to WARNINGS times in a PERIOD, then INFO.
 
     Threads that ask at once may get one more; that is not worth a lock.
     """
 
-    def __init__(self, level: int) -> None:
-        self._level = level
+    def __init__(self) -> None:
         self._since = -PERIOD
         self._count = 0
 
@@ -50,13 +49,9 @@ class Sparing:
             self._since, self._count = now, 0
         self._count += 1
         if self._count > WARNINGS:
-            return self._level, ""
-        more = f" (more of these within a minute: see {logging.getLevelName(self._level)})"
+            return logging.INFO, ""
+        more = f" (further ones within {PERIOD:.0f} s are for INFO only)"
         return logging.WARNING, more if self._count == WARNINGS else ""
-
-
-_unclean_ends = Sparing(logging.INFO)
-_accept_trouble = Sparing(logging.INFO)
 
 
 def place(peer: Any) -> str:
@@ -83,9 +78,9 @@ def stopped(url: str, connections: int) -> None:
     log.info("shutting down: %s, open connections: %d", url, connections)
 
 
-def accept_trouble(text: str, error: BaseException) -> None:
+def accept_trouble(text: str, error: BaseException, sparing: Sparing) -> None:
     """A connection could not be accepted, or got no thread."""
-    level, more = _accept_trouble.next()
+    level, more = sparing.next()
     log.log(level, "%s: %s%s", text, error, more)
 
 
@@ -105,12 +100,16 @@ def asked(peer: Any, head: bytes) -> None:
     first, *lines = head.decode("latin-1").split("\r\n")
     method, target, version = first.split(" ", 2)
     path, mark, query = target.partition("?")
-    fields = (field.partition("=") for field in query.split("&"))
-    # of the query only the name is known to be no secret
-    shown = "&".join(name + sign + (value if name == "name" or not value else "***") for name, sign, value in fields)
-    if mark and "=" not in query:
-        shown = "***"
+    shown = "&".join(map(_field, query.split("&"))) if mark else ""
     _tell(peer, "<", f"{method} {path}{mark}{shown} {version}", lines)
+
+
+def _field(field: str) -> str:
+    """One of a query, of which only the name of a connection is known to be no secret."""
+    name, sign, value = field.partition("=")
+    if not sign:
+        return "***"
+    return field if name == "name" or not value else f"{name}=***"
 
 
 def answered(peer: Any, head: bytes) -> None:
@@ -144,12 +143,12 @@ def taken_over(connection: Connection, old: Connection) -> None:
         log.info("takeover: %s, replacing %s", _who(connection), escaped(place(old.request.peer)))
 
 
-def ended(connection: Connection) -> None:
+def ended(connection: Connection, sparing: Sparing) -> None:
     """It is over."""
     channel = connection.channel
     level, more = logging.INFO, ""
     if not _clean(connection):
-        level, more = _unclean_ends.next()
+        level, more = sparing.next()
     if log.isEnabledFor(level):
         reason, lived = channel.reason, time.monotonic() - connection.made
         text = "closed: %s, after %.1f s, messages in: %d, out: %d: %s%s"

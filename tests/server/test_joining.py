@@ -16,8 +16,9 @@ class JoinTest(LedgerTestCase):
         """One that runs until it is told to end."""
         end = threading.Event()
         thread = threading.Thread(target=end.wait)
-        self.addCleanup(lambda: (end.set(), thread.is_alive() and thread.join()))
         thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(end.set)
         return thread, end
 
     def test_all_have_ended_when_it_returns(self) -> None:

@@ -122,7 +122,7 @@ SERVER_MISTAKES: list[Mistake] = [
     ("pages", "/no/such/folder", ValueError, ("pages is a folder", "'/no/such/folder' does not exist")),
     ("pages", __file__, ValueError, ("pages is a folder", "is a file: give a mapping")),
     ("pages", 5, TypeError, ("pages is a folder", "5")),
-    ("pages", [__file__], TypeError, ("pages is a folder, or a mapping")),
+    ("pages", [__file__], TypeError, ("pages is a folder, or a mapping",)),
     ("pages", {"/": "/no/such/file"}, ValueError, ("pages maps paths", "'/no/such/file'")),
     ("pages", {"index": __file__}, ValueError, ("pages maps paths", "'index'")),
     ("pages", {"/": None}, TypeError, ("pages maps paths", "None")),
@@ -193,7 +193,8 @@ class EnormousTest(ServerTestCase):
 
     def test_a_server_of_enormous_times_talks_and_ends(self) -> None:
         for enormous in (1e300, 10**30, 30 * 86400, 2**31 / 1000 + 1):
-            for options in (dict.fromkeys(TIMES, enormous), *({name: enormous} for name in TIMES)):
+            each: list[dict[str, Any]] = [dict.fromkeys(TIMES, enormous), *({name: enormous} for name in TIMES)]
+            for options in each:
                 with self.subTest(options=options):
                     server = self.serve(**options)
                     self.client(server).send_text("x")
@@ -215,7 +216,8 @@ class EnormousTest(ServerTestCase):
 
     def test_a_hub_of_enormous_times_ends(self) -> None:
         for enormous in (1e300, 10**30, 30 * 86400):
-            with Hub(echo, **dict.fromkeys(HUB_TIMES, enormous)) as hub:
+            options: dict[str, Any] = dict.fromkeys(HUB_TIMES, enormous)
+            with Hub(echo, **options) as hub:
                 hub.start()
                 self.assertEqual(hub.shutdown(enormous), ())
 

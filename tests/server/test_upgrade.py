@@ -323,8 +323,7 @@ class HostTest(RefusalTestCase):
         self.assert_refused(answer, 403, "option hosts: ide.example, xn--bcher-kva.example")
 
     def test_who_says_which_origins_are_welcome_or_that_any_host_is_has_decided(self) -> None:
-        for options in ({"hosts": ["*"]}, {"origins": ["*"]}):
-            server = self.serve(**options)
+        for server in (self.serve(hosts=["*"]), self.serve(origins=["*"])):
             self.assertEqual(self.status(server, f"evil.example:{server.port}").status, 101)
         server = self.serve(origins=["https://ide.example"])
         self.assertEqual(self.status(server, f"plc:{server.port}", origin=False).status, 101)
