@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 import time
 from typing import Any
 from unittest import mock
 
-from sync_ws.checks import check_count, check_seconds
+from sync_ws.checks import check_count, check_flag, check_function, check_seconds, check_strings, shown
 from sync_ws.testing import LedgerTestCase, wait_until
 from sync_ws.timing import SYSTEM_CLOCK, Deadline, SystemClock
 
@@ -25,6 +26,17 @@ class Deadlines(LedgerTestCase):
     def test_a_deadline_of_none_never_comes(self) -> None:
         self.assertIsNone(Deadline(None).remaining())
         self.assertFalse(Deadline(None).passed)
+
+    def test_one_beyond_all_clocks_can_be_waited_for(self) -> None:
+        lock = threading.Lock()
+        for timeout in (1e300, 10**30, 9.5e9, math.inf):
+            deadline = Deadline(timeout)
+            self.assertFalse(deadline.passed)
+            remaining = deadline.remaining()
+            assert remaining is not None
+            self.assertGreater(remaining, 300 * 86400)
+            self.assertTrue(lock.acquire(timeout=remaining))
+            lock.release()
 
     def test_zero_and_the_past_have_passed(self) -> None:
         for timeout in (0, 0.0, -5):
@@ -54,6 +66,44 @@ class Checks(LedgerTestCase):
         for bad in wrong:
             with self.subTest(bad), self.assertRaisesRegex(TypeError, "my_timeout"):
                 check_seconds("my_timeout", bad)
+
+    def test_flags_are_true_or_false(self) -> None:
+        self.assertIs(check_flag("my_flag", True), True)
+        self.assertIs(check_flag("my_flag", False), False)
+        for bad in ("no", 1, 0, None):
+            with self.subTest(bad), self.assertRaisesRegex(TypeError, f"my_flag is True or False, not {bad!r}"):
+                check_flag("my_flag", bad)  # type: ignore[arg-type]
+
+    def test_functions_can_be_called_and_do_their_work_then(self) -> None:
+        async def coroutine() -> None:
+            """Does nothing when it is called."""
+
+        for good in (print, lambda: None, self.test_flags_are_true_or_false, dict, functools.partial(print)):
+            self.assertIs(check_function("f", good, "nothing"), good)
+        with self.assertRaisesRegex(TypeError, "f is a function that takes nothing, not str") as caught:
+            check_function("f", "hush", "nothing")  # type: ignore[type-var]
+        self.assertNotIn("hush", str(caught.exception))
+        for bad in (coroutine, functools.partial(coroutine)):
+            with self.assertRaisesRegex(
+                TypeError, "f is a plain function that takes nothing, not a coroutine function"
+            ):
+                check_function("f", bad, "nothing")
+
+    def test_lists_of_strings_are_neither_strings_nor_of_anything_else(self) -> None:
+        for good in (["a", "b"], ("a", "b"), iter("ab"), {"a": 1, "b": 2}):
+            self.assertEqual(check_strings("x", good, "[]"), ("a", "b"))
+        for bad in ("ab", b"ab", 5, None, [1], ["a", None]):
+            with self.subTest(bad), self.assertRaisesRegex(TypeError, r"x is a list of strings, such as \[\], not"):
+                check_strings("x", bad, "[]")  # type: ignore[arg-type]
+
+    def test_a_value_is_shown_on_one_short_line(self) -> None:
+        for value, text in (
+            ("a\nb\u202e", r"'a\nb\u202e'"),
+            (10**5000, "a number that large"),
+            ("x" * 100, f"'{'x' * 56}..."),
+            (0.5, "0.5"),
+        ):
+            self.assertEqual(shown(value), text)
 
     def test_counts_are_whole_numbers_from_one(self) -> None:
         self.assertEqual(check_count("x", 1), 1)

@@ -207,6 +207,22 @@ class EnormousTest(ServerTestCase):
                     server.shutdown(0.05)
                     self.assertEqual(self.log.tracebacks, [])
 
+    def test_a_connection_of_enormous_times_is_closed_and_waited_for(self) -> None:
+        for enormous in (1e300, 10**30, 30 * 86400, 9.5e9):
+
+            def handler(connection: Connection, enormous: float = enormous) -> None:
+                self.assertEqual(connection.recv(timeout=enormous), "close")
+                connection.close(timeout=enormous)
+
+            server = self.serve(handler, close_timeout=enormous)
+            for _ in range(2):
+                client = self.client(server)
+                client.send_text("close")
+                self.assertEqual(client.read_close()[0], 1000)
+                client.send_close(1000)
+                self.assertEqual(client.read_to_end(), b"")
+            self.assertEqual(self.log.tracebacks, [])
+
     def test_an_enormous_timeout_of_shutdown_is_waited_for_as_long_as_it_takes(self) -> None:
         for timeout in (1e300, 10**30, 30 * 86400.0):
             server = self.serve()
