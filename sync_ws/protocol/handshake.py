@@ -109,7 +109,9 @@ def check(request: Request, policy: Policy) -> Accepted:
     if request.path != policy.path:
         raise Refusal(404, _elsewhere(request.path, policy.path))
     key = _check_handshake(request)
-    check_host(request, policy)
+    # a browser always sends an Origin here; without one, only who has named the hosts asks for them
+    if policy.hosts is not None and (policy.hosts.port is None or "Origin" in request.headers):
+        check_host(request, policy)
     _check_origin(request, policy.origins)
     name = _check_name(request, policy.require_name)
     subprotocol = next((item for item in _offered_subprotocols(request) if item in policy.subprotocols), None)

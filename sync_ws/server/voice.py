@@ -7,8 +7,8 @@ DEBUG has the opening handshakes, without their secrets.
 
 What a peer sent is escaped and bounded: a record is one line, whatever comes.
 
-Threading: every function may be called from any thread.  Nobody calls them from ``shutdown``: that may run in a
-signal's handler, and the interrupted frame may hold what a log handler needs (a ``queue.Queue`` has such a lock).
+Threading: every function may be called from any thread.  ``shutdown`` says nothing of INFO or above itself: it may run
+in a signal's handler, and the interrupted frame may hold what a log handler needs (a ``queue.Queue`` has such a lock).
 """
 
 from __future__ import annotations

@@ -188,6 +188,9 @@ class CheckTest(unittest.TestCase):
                 else:
                     self.refused(asked, 403, says, policy)
                     self.assertRaises(Refusal, check_host, asked, policy)
+        alias = request("/ws/", "Host: plc-7:80", drop=["Host"])  # no browser: nobody has lured it here
+        check(alias, guarded)
+        self.refused(alias, 403, "got 'plc-7:80'", listed)
 
     def test_names(self) -> None:
         self.assertEqual(check(request("/ws/?name=J%C3%B6rg"), Policy()).name, "J\xf6rg")

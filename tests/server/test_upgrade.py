@@ -300,13 +300,18 @@ class HostTest(RefusalTestCase):
         server = self.serve(authenticate=noting(asked))
         port = server.port
         for host in (f"evil.example:{port}", f"EVIL.example.:{port}", f"10.0.0.1:{port}", f"localhost.evil:{port}"):
-            for origin in (True, False):
-                answer = self.status(server, host, origin=origin)
-                self.assert_refused(answer, 403, f"got '{host}'; the option hosts")
-                self.assertIn("listens on a loopback address", answer.line)
+            answer = self.status(server, host)
+            self.assert_refused(answer, 403, f"got '{host}'; the option hosts")
+            self.assertIn("listens on a loopback address", answer.line)
         self.assertEqual((asked, server.stats()["opened"]), ([], 0))
         for host in ("localhost", "LOCALHOST", "app.localhost", "127.0.0.1", "127.0.0.53", "[::1]"):
             self.assertEqual(self.status(server, f"{host}:{port}").status, 101)
+
+    def test_who_is_no_browser_may_know_it_by_any_name_unless_hosts_are_given(self) -> None:
+        server = self.serve()
+        self.assertEqual(self.status(server, f"plc-7:{server.port}", origin=False).status, 101)
+        server = self.serve(hosts=["ide.example"])
+        self.assert_refused(self.status(server, f"plc-7:{server.port}", origin=False), 403, "option hosts: ide.example")
 
     def test_pages_are_guarded_too(self) -> None:
         server = self.serve(pages=Path(__file__).parent)
