@@ -30,6 +30,7 @@ class HubOptions:
     max_connections: int
     max_message: int
     max_fragments: int
+    max_frame: int | None
     send_timeout: float
     close_timeout: float
     ping_interval: float | None
@@ -41,6 +42,8 @@ class HubOptions:
             raise error(f"name_policy is one of {', '.join(POLICIES)}, not {shown(self.name_policy)}")
         for name in ("max_connections", "max_message", "max_fragments"):
             check_count(name, getattr(self, name))
+        if self.max_frame is not None:
+            check_count("max_frame", self.max_frame)
         for name in ("send_timeout", "close_timeout", "ping_timeout"):
             check_seconds(name, getattr(self, name))
         if self.ping_interval is not None:
@@ -52,6 +55,7 @@ class HubOptions:
         return Limits(
             max_message=self.max_message,
             max_fragments=self.max_fragments,
+            max_frame=self.max_frame,
             send_timeout=self.send_timeout,
             close_timeout=self.close_timeout,
         )

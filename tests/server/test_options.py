@@ -23,7 +23,7 @@ from tests.support.raw import RawClient
 from tests.support.server_case import ServerTestCase, echo
 
 HUB: dict[str, Any] = {
-    "name_policy": "replace", "max_connections": 1000, "max_message": 1 << 20, "max_fragments": 1024,
+    "name_policy": "replace", "max_connections": 1000, "max_message": 1 << 20, "max_fragments": 1024, "max_frame": None,
     "send_timeout": 10.0, "close_timeout": 5.0, "ping_interval": 20.0, "ping_timeout": 20.0,
 }  # fmt: skip
 SERVER: dict[str, Any] = {
@@ -31,7 +31,7 @@ SERVER: dict[str, Any] = {
     "path": "/ws/", "ssl_context": None, "require_name": False, "origins": None, "hosts": None, "authenticate": None,
     "subprotocols": (), "compression": False, "pages": None, "handshake_timeout": 10.0,
 }  # fmt: skip
-COUNTS = ("max_connections", "max_message", "max_fragments")
+COUNTS = ("max_connections", "max_message", "max_fragments", "max_frame")
 HUB_TIMES = ("send_timeout", "close_timeout", "ping_interval", "ping_timeout")
 TIMES = (*HUB_TIMES, "handshake_timeout")
 Mistake = tuple[str, Any, type[Exception], tuple[str, ...]]
@@ -61,7 +61,7 @@ HUB_MISTAKES: list[Mistake] = [
     *((name, 1.5, TypeError, (name, "whole number", "1.5")) for name in COUNTS),
     *((name, True, TypeError, (name, "whole number", "True")) for name in COUNTS),
     *((name, "5", TypeError, (name, "whole number", "'5'")) for name in COUNTS),
-    *((name, None, TypeError, (name, "whole number", "None")) for name in COUNTS),
+    *((name, None, TypeError, (name, "whole number", "None")) for name in COUNTS if name != "max_frame"),
     *((name, 0, ValueError, (name, "above zero", "0")) for name in HUB_TIMES),
     *((name, -1.0, ValueError, (name, "above zero", "-1.0")) for name in HUB_TIMES),
     *((name, math.inf, ValueError, (name, "finite", "inf")) for name in HUB_TIMES),
@@ -243,8 +243,10 @@ class OptionsTest(unittest.TestCase):
         self.assertIsNone(HubOptions(**{**HUB, "ping_interval": None}).ping_interval)
 
     def test_the_limits_of_a_connection_are_made_of_them(self) -> None:
-        options = HubOptions(**{**HUB, "max_message": 7, "max_fragments": 8, "send_timeout": 9, "close_timeout": 10})
-        limits = Limits(max_message=7, max_fragments=8, send_timeout=9, close_timeout=10)
+        options = HubOptions(
+            **{**HUB, "max_message": 7, "max_fragments": 8, "max_frame": 6, "send_timeout": 9, "close_timeout": 10}
+        )
+        limits = Limits(max_message=7, max_fragments=8, max_frame=6, send_timeout=9, close_timeout=10)
         self.assertEqual(options.limits, limits)
 
     def test_options_do_not_change(self) -> None:
