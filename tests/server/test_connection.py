@@ -302,7 +302,7 @@ class MakingTest(LedgerTestCase):
 
     def test_what_was_agreed_on_and_what_came_early_is_used(self) -> None:
         packed = deflated(b"hello" * 100)
-        early = frame(TEXT, packed, rsv=0x40)
+        early = frame(TEXT, packed, rsv=4)
         connection = self.make(agreed=Agreed("chat", Negotiation()), subprotocols=["chat"], early=early)
         self.assertEqual((connection.subprotocol, connection.subprotocols), ("chat", ["chat"]))
         self.assertEqual(connection.recv(5), "hello" * 100)
@@ -447,7 +447,7 @@ class WireTest(ServerTestCase):
             ("unmasked", frame(TEXT, b"hello", masked=False)),
             ("unmasked and empty", frame(TEXT, b"", masked=False)),
             ("unmasked control", frame(PING, b"x", masked=False)),
-            *((f"reserved bit {rsv:#x}", frame(TEXT, b"x", rsv=rsv)) for rsv in (0x40, 0x20, 0x10, 0x70)),
+            *((f"reserved bits {rsv:03b}", frame(TEXT, b"x", rsv=rsv)) for rsv in (4, 2, 1, 7)),
             *((f"opcode {opcode:#x}", frame(opcode, b"x")) for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)),
             ("long Ping", frame(PING, b"x" * 126)),
             ("long Close", frame(CLOSE, struct.pack("!H", 1000) + b"x" * 124)),
@@ -542,7 +542,7 @@ class CompressionTest(ServerTestCase):
     def test_compressed_messages_both_ways(self) -> None:
         client = self.client(self.serve(compression=True), None, self.OFFER)
         text = "compress me " * 100
-        client.send_frame(TEXT, deflated(text.encode()), rsv=0x40)
+        client.send_frame(TEXT, deflated(text.encode()), rsv=4)
         got = client.read_frame()
         self.assertEqual(got.first, 0xC1)
         self.assertLess(len(got.payload), 200)
@@ -553,16 +553,16 @@ class CompressionTest(ServerTestCase):
     def test_a_compressed_message_may_be_fragmented(self) -> None:
         client = self.client(self.serve(compression=True), None, self.OFFER)
         data = deflated(b"fragmented")
-        client.send(frame(TEXT, data[:3], fin=False, rsv=0x40) + frame(PING) + frame(CONTINUATION, data[3:]))
+        client.send(frame(TEXT, data[:3], fin=False, rsv=4) + frame(PING) + frame(CONTINUATION, data[3:]))
         self.assertEqual(client.read_frame().opcode, PONG)
         self.assertEqual(client.read_text(), "fragmented")
 
     def test_what_is_no_deflate_is_1007_and_a_reserved_bit_on_a_continuation_1002(self) -> None:
         for data, code in (
-            (frame(TEXT, b"\xff\xff\xff", rsv=0x40), 1007),
-            (frame(TEXT, deflated(b"\xff\xfe"), rsv=0x40), 1007),
-            (frame(TEXT, deflated(b"x"), fin=False, rsv=0x40) + frame(CONTINUATION, b"", rsv=0x40), 1002),
-            (frame(PING, deflated(b"x"), rsv=0x40), 1002),
+            (frame(TEXT, b"\xff\xff\xff", rsv=4), 1007),
+            (frame(TEXT, deflated(b"\xff\xfe"), rsv=4), 1007),
+            (frame(TEXT, deflated(b"x"), fin=False, rsv=4) + frame(CONTINUATION, b"", rsv=4), 1002),
+            (frame(PING, deflated(b"x"), rsv=4), 1002),
         ):
             client = self.client(self.serve(compression=True), None, self.OFFER)
             client.send(data)
@@ -574,7 +574,7 @@ class CompressionTest(ServerTestCase):
         bomb = piece * 256
         self.assertLess(len(bomb), 300_000)
         client = self.client(self.serve(compression=True), None, self.OFFER)
-        data = frame(BINARY, bomb, rsv=0x40)
+        data = frame(BINARY, bomb, rsv=4)
         client.send(frame(BINARY, bomb))  # what a message of its size takes is not the question
         client.read_frame()
         before = resident()

@@ -57,7 +57,12 @@ def frame(
     size: int | None = None,
     form: int | None = None,
 ) -> bytes:
-    """One frame.  ``size``: the length it announces, if not that of ``payload``; ``form``: 7, 16 or 64 bits of it."""
+    """One frame, as RFC 6455 section 5.2 has it, or as it must not be.
+
+    ``rsv``: the reserved bits as a number, RSV1 is 4.  ``size``: the length it announces, if not that of ``payload``;
+    ``form``: in 7, 16 or 64 bits, if not in as few as possible.
+    """
+    assert 0 <= rsv <= 7, rsv
     size = len(payload) if size is None else size
     form = form or (7 if size < 126 else 16 if size < 65536 else 64)
     head = bytes([fin << 7 | rsv << 4 | opcode])
