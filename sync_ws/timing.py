@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Callable, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 __all__ = ["SYSTEM_CLOCK", "Clock", "Deadline", "SystemClock", "TimerHandle"]
 
