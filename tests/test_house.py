@@ -1,4 +1,4 @@
-"""The house rules that a machine can check: what is public, who imports whom, no asyncio, and a test for each module."""
+"""The house rules that a machine can check: what is public, who imports whom, no asyncio, tests for each module."""
 
 from __future__ import annotations
 

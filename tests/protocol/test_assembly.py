@@ -9,18 +9,13 @@ import zlib
 from sync_ws.messages import Message, Opcode
 from sync_ws.protocol.assembly import Assembly, Failure
 from sync_ws.protocol.deflate import Deflate, Negotiation
+from tests.support.wire import deflated
 
 TEXT, BINARY, CONT = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
 
 
 def make(max_message: int = 1000, max_fragments: int = 10) -> Assembly:
     return Assembly(max_message, max_fragments, Deflate(Negotiation()))
-
-
-def packed(payload: bytes) -> bytes:
-    """Deflate data of a message, made with zlib alone."""
-    packer = zlib.compressobj(wbits=-15)
-    return (packer.compress(payload) + packer.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
 def add_all(assembly: Assembly, opcode: int, pieces: list[bytes], compressed: bool = False) -> Message | None:
@@ -46,7 +41,7 @@ class Together(unittest.TestCase):
 
     def test_a_compressed_one_too(self) -> None:
         text = "héllo " * 20
-        data = packed(text.encode())
+        data = deflated(text.encode())
         for pieces in each_cut(data):
             self.assertEqual(add_all(make(max_fragments=200), TEXT, pieces, compressed=True), text)
             self.assertEqual(add_all(make(max_fragments=200), BINARY, pieces, compressed=True), text.encode())
@@ -58,7 +53,7 @@ class Together(unittest.TestCase):
     def test_it_says_what_is_under_way_and_how_much_of_it_there_is(self) -> None:
         assembly = make()
         self.assertEqual((assembly.opcode, assembly.gathered), (0, 0))
-        assembly.add(TEXT, True, packed(b"x" * 300), False)
+        assembly.add(TEXT, True, deflated(b"x" * 300), False)
         self.assertEqual((assembly.opcode, assembly.compressed, assembly.gathered), (TEXT, True, 300))
         self.assertEqual(assembly.add(CONT, False, b"", True), "x" * 300)
         self.assertEqual((assembly.opcode, assembly.gathered), (0, 0))
@@ -68,7 +63,7 @@ class Together(unittest.TestCase):
     def test_one_after_the_other_and_each_begins_anew(self) -> None:
         assembly, text = Assembly(10, 2, Deflate(Negotiation(receive_takeover=False))), "é" * 4
         for opcode, compressed in itertools.product((TEXT, BINARY, TEXT), (True, False)):
-            data = packed(text.encode()) if compressed else text.encode()
+            data = deflated(text.encode()) if compressed else text.encode()
             message = add_all(assembly, opcode, [data[:3], data[3:]], compressed)
             self.assertEqual(message, text if opcode == TEXT else text.encode())
 
@@ -88,7 +83,7 @@ class Refused(unittest.TestCase):
         self.refused(1007, make(), (TEXT, False, b"ok\xff", False))
         self.refused(1007, make(), (TEXT, False, b"\xf4", False), (CONT, False, b"\x90", False))
         self.refused(1007, make(), (TEXT, False, b"\xe2\x82", False), (CONT, False, b"", True))
-        self.refused(1007, make(), (TEXT, True, packed(b"\xff" * 100), False))
+        self.refused(1007, make(), (TEXT, True, deflated(b"\xff" * 100), False))
 
     def test_a_fragment_too_many(self) -> None:
         frames = [(CONT, False, b"", False)] * 3
@@ -105,7 +100,7 @@ class Refused(unittest.TestCase):
 
     def test_what_is_no_deflate_data(self) -> None:
         self.refused(1007, make(), (BINARY, True, b"\xff" * 20, True))
-        self.refused(1007, make(), (TEXT, True, packed(b"fine"), False), (CONT, False, b"\xff" * 20, True))
+        self.refused(1007, make(), (TEXT, True, deflated(b"fine"), False), (CONT, False, b"\xff" * 20, True))
 
     def test_a_failure_is_about_a_limit_only_where_there_is_one(self) -> None:
         self.assertEqual(self.refused(1007, make(), (TEXT, False, b"\xff", True)).about, "")

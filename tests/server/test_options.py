@@ -289,5 +289,18 @@ class OptionsTest(unittest.TestCase):
             self.assertEqual((options.site, ServerOptions(**SERVER).site), (Path(folder), None))
 
 
+class LimitsTest(unittest.TestCase):
+    def test_options_out_of_bounds_are_mistakes(self) -> None:
+        def refused(**options: Any) -> None:
+            with self.subTest(options=options), self.assertRaises(ValueError):
+                Server(**options)
+
+        for name in ("handshake_timeout", "send_timeout", "close_timeout", "ping_interval", "ping_timeout"):
+            for value in (0, -1, float("nan"), float("inf")):
+                refused(**{name: value})
+        for name in ("max_message", "max_fragments", "max_connections"):
+            refused(**{name: 0})
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 import warnings
+import zlib
 from itertools import cycle
 from typing import NamedTuple
 
@@ -28,7 +29,10 @@ from sync_ws.protocol.frame_reader import FrameReader
 from sync_ws.protocol.frames import Control
 from sync_ws.protocol.intercepts import HEART_BEAT
 
-__all__ = ["KEY", "End", "Frame", "Owner", "fork", "frame", "join", "make_channel", "make_reader", "read_frames", "xor"]
+__all__ = [
+    "KEY", "End", "Frame", "Owner", "deflated", "fork", "frame", "join", "make_channel", "make_reader", "read_frames",
+    "xor",
+]  # fmt: skip
 
 KEY = b"\x37\xfa\x21\x3d"  # that of the examples in RFC 6455 section 5.7
 
@@ -72,6 +76,12 @@ def frame(
     else:
         head += bytes([mask | (126 if form == 16 else 127)]) + size.to_bytes(form // 8, "big")
     return head + (KEY + xor(payload, KEY) if masked else payload)
+
+
+def deflated(payload: bytes) -> bytes:
+    """The payload of a compressed message (RFC 7692 section 7.2.1), made with zlib alone."""
+    packer = zlib.compressobj(wbits=-15)
+    return (packer.compress(payload) + packer.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
 def read_frames(data: bytes, *, masked: bool) -> tuple[list[Frame], bytes]:
