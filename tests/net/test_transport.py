@@ -10,6 +10,7 @@ import ssl
 import tempfile
 import threading
 import time
+import unittest
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -298,3 +299,30 @@ class TlsChannels(TransportTestCase):
     def test_the_context_is_a_checking_one(self) -> None:
         context = self.certificates.client_context()
         self.assertEqual((context.verify_mode, context.check_hostname), (ssl.CERT_REQUIRED, True))
+
+
+class TlsAlone(unittest.TestCase):
+    """Over a TLS socket that is none: what an interrupt or an error in the middle of an operation leaves."""
+
+    def operations(self) -> Iterator[tuple[mock.Mock, Callable[[], object]]]:
+        """Each kind of operation: the socket's function that it calls, and itself."""
+        sock = mock.Mock(spec=ssl.SSLSocket)
+        transport = TlsTransport(sock)
+        yield sock.recv, lambda: next(transport.receiving(5))
+        yield sock.recv_into, lambda: next(transport.receiving_into(memoryview(bytearray(5))))
+        yield sock.send, lambda: next(transport.sending(b"x"))
+
+    def test_an_interrupt_in_the_middle_ends_the_connection_for_nobody_knows_what_went(self) -> None:
+        for number in range(3):
+            function, operate = list(self.operations())[number]
+            function.side_effect = KeyboardInterrupt
+            self.assertRaises(KeyboardInterrupt, operate)
+            with self.assertRaisesRegex(ConnectionAbortedError, "an interrupt came in the middle"):
+                operate()
+            function.assert_called_once()
+
+    def test_an_error_is_raised_and_leaves_it_usable(self) -> None:
+        for function, operate in self.operations():
+            function.side_effect = [ConnectionResetError(), b"x"]
+            self.assertRaises(ConnectionResetError, operate)
+            self.assertEqual(operate(), b"x")
