@@ -9,6 +9,7 @@ median over the rounds.
 ``__main__``       command line; runs the rows, contenders taking turns
 ``rows``           what is measured and which target it has to meet
 ``measures``       how one figure is measured
+``trees``          two checkouts of sync_ws against each other (``--quick --against PATH``)
 ``contenders``     who takes part
 ``servers``        the server contenders, each as a small child process
 ``clients``        the client contenders, likewise

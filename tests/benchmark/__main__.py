@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from tests.benchmark import chart, machine, report
+from tests.benchmark import chart, machine, report, trees
 from tests.benchmark.contenders import CONTENDERS
 from tests.benchmark.generator import Figures, find_generator
 from tests.benchmark.measures import Bench
@@ -40,6 +40,8 @@ def main() -> int:
     options = parse_arguments()
     signal.signal(signal.SIGTERM, _terminated)
     try:
+        if options.against:
+            return compare(options)
         document = json.loads(options.load.read_text()) if options.load else run(options)
     except KeyboardInterrupt:
         print("\ninterrupted; nothing was written", file=sys.stderr)
@@ -65,6 +67,12 @@ def parse_arguments() -> argparse.Namespace:
         action="append",
         metavar="ROW",
         help="a row, or a pattern such as 'growth-*'; may be repeated",
+    )
+    add(
+        "--against",
+        type=Path,
+        metavar="PATH",
+        help="compare this checkout with another one, see tests.benchmark.trees; --quick: about three minutes",
     )
     add("--list", action="store_true", help="name the rows and leave")
     add("--rounds", type=int, help="rounds, of which the median counts (5; quick: 3)")
@@ -99,6 +107,12 @@ def parse_arguments() -> argparse.Namespace:
     if options.list:
         print("\n".join(f"{row.key:<24} {row.title}" for row in rows(options.quick)))
         parser.exit()
+    if options.against:
+        if not (options.against / "sync_ws").is_dir():
+            parser.error(f"{options.against} has no sync_ws")
+        options.rounds = options.rounds or (8 if options.quick else 30)
+        options.seconds, options.warmup = options.seconds or 0.2, 0.05 if options.warmup is None else options.warmup
+        return options
     options.rounds = options.rounds or (3 if options.quick else 5)
     options.seconds = options.seconds or (0.35 if options.quick else 1.5)
     options.warmup = options.warmup if options.warmup is not None else 0.1 if options.quick else 0.5
@@ -135,12 +149,41 @@ def run(options: argparse.Namespace) -> report.Document:
     }
 
 
+def compare(options: argparse.Namespace) -> int:
+    """``--against``: prints the table; the figures of every slice go beside those of a full run."""
+    server_cpus, generator_cpus, pinning = pin(options.pin, options.cpu)
+    with tempfile.TemporaryDirectory(prefix="sync_ws-benchmark-") as scratch, contextlib.ExitStack() as stack:
+        bench = Bench(
+            find_generator(options.generator, Path(scratch), generator_cpus),
+            server_cpus,
+            options.seconds,
+            options.warmup,
+        )
+        stack.callback(bench.stop_servers)
+        rows_of_a_round = [row.key for row in trees.COMPARISONS if _wanted(options, row.key)]
+        progress = Progress(options.rounds * len(rows_of_a_round))
+        document = trees.compare(
+            bench, options.against, options.rounds, lambda key: _wanted(options, key), progress.show
+        )
+        progress.done()
+    document["pinning"] = pinning
+    target = options.json.with_name("trees.json")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(document, indent=1) + "\n")
+    print(trees.as_text(document))
+    return 0
+
+
+def _wanted(options: argparse.Namespace, key: str) -> bool:
+    return not options.only or any(fnmatch.fnmatch(key, pattern) for pattern in options.only)
+
+
 def choose(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
     """The rows to measure, without contenders that are not there; and notes on those."""
     chosen: list[Row] = []
     absent: dict[str, str] = {}
     for row in rows(options.quick):
-        if options.only and not any(fnmatch.fnmatch(row.key, pattern) for pattern in options.only):
+        if not _wanted(options, row.key):
             continue
         here = []
         for key in row.contenders:

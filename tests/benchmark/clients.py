@@ -19,7 +19,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
-from tests.benchmark.servers import leave_with_stdin
+from tests.benchmark.servers import leave_with_stdin, ours
 
 Message = str | bytes
 PATTERN = "The quick brown fox jumps over the lazy dog, again and again; 0123456789. "
@@ -33,16 +33,20 @@ class Stopwatch:
         self._begin = time.perf_counter_ns() + int(warmup * 1e9)
         self._end = self._begin + int(seconds * 1e9)
         self._last = self._begin
+        self._cpu = 0.0  # what this process had used when the first of them came
 
     def lap(self, since: int) -> int:
         """Notes a round trip begun at ``since``; returns the present time, 0 when it is enough."""
         now = time.perf_counter_ns()
         if now >= self._begin:
+            if not self._times:
+                self._cpu = time.process_time()
             self._times.append(now - since)
             self._last = now
         return now if now < self._end else 0
 
     def report(self) -> None:
+        spent = time.process_time() - self._cpu
         ordered = sorted(self._times)
         if not ordered:
             raise SystemExit("not a single round trip")
@@ -56,6 +60,7 @@ class Stopwatch:
                     "p50_us": ordered[len(ordered) // 2] / 1e3,
                     "p99_us": ordered[len(ordered) * 99 // 100] / 1e3,
                     "max_us": ordered[-1] / 1e3,
+                    "client_cpu_us": spent / max(1, len(ordered) - 1) * 1e6,
                 }
             ),
             flush=True,
@@ -82,13 +87,13 @@ def echoes(message: Message, send: Callable[[Any], Any], receive: Callable[[], A
 
 
 def run_sync_ws(url: str, message: Message, watch: Stopwatch) -> None:
-    sync_ws: Any = importlib.import_module("sync_ws")
+    sync_ws = ours()
     with sync_ws.Client(url) as client:
         play(watch, message, client.send, client.recv)
 
 
 def run_sync_ws_callbacks(url: str, message: Message, watch: Stopwatch) -> None:
-    sync_ws: Any = importlib.import_module("sync_ws")
+    sync_ws = ours()
     client = sync_ws.Client(url)
     done = threading.Event()
     sent = 0
@@ -157,7 +162,7 @@ CLIENTS: dict[str, Callable[[str, Message, Stopwatch], None]] = {
 
 def stay_connected(url: str, delay: float) -> None:
     """Writes ``{"event", "at", "delay"}`` lines; ``at`` is the monotonic clock, which all processes share."""
-    sync_ws: Any = importlib.import_module("sync_ws")
+    sync_ws = ours()
     client = sync_ws.Client(url, reconnect=delay)
 
     def note(event: str, waits: float) -> None:

@@ -23,7 +23,7 @@ static struct histogram latency;
 
 struct window {
     uint64_t start, end, count, last;
-    uint64_t total; /* with the warm-up: what the server spent its CPU time on */
+    double server_cpu; /* what the server had used when the first of them came */
 };
 
 static struct window open_window(void) {
@@ -32,9 +32,10 @@ static struct window open_window(void) {
 }
 
 static void record(struct window *w, uint64_t since, uint64_t now) {
-    w->total++;
     if (now < w->start)
         return;
+    if (!w->count)
+        w->server_cpu = cpu_seconds_of(opt.watch);
     w->count++;
     w->last = now;
     histogram_add(&latency, now - since);
@@ -42,13 +43,15 @@ static void record(struct window *w, uint64_t since, uint64_t now) {
 
 static void report(const struct window *w, const char *unit, int stalled) {
     double seconds = (double)(w->last - w->start) / 1e9;
+    double server_cpu = opt.watch && w->count > 1
+        ? (cpu_seconds_of(opt.watch) - w->server_cpu) / (double)(w->count - 1) : 0.0;
     printf("{\"mode\": \"%s\", \"connections\": %d, \"in_flight\": %d, \"size\": %zu, \"seconds\": %.4f, "
            "\"%s\": %llu, \"per_second\": %.2f, \"p50_us\": %.2f, \"p99_us\": %.2f, \"max_us\": %.2f, "
-           "\"generator_cpu\": %.3f, \"total\": %llu, \"stalled\": %s}\n",
+           "\"generator_cpu\": %.3f, \"server_cpu_us\": %.4f, \"stalled\": %s}\n",
            opt.mode, opt.connections, opt.in_flight, opt.size, seconds, unit, (unsigned long long)w->count,
            seconds > 0 ? (double)w->count / seconds : 0.0, histogram_at(&latency, 0.50) / 1e3,
            histogram_at(&latency, 0.99) / 1e3, histogram_at(&latency, 1.0) / 1e3,
-           cpu_seconds() / (opt.seconds + opt.warmup), (unsigned long long)w->total,
+           cpu_seconds() / (opt.seconds + opt.warmup), server_cpu * 1e6,
            stalled ? "true" : "false");
     fflush(stdout);
 }

@@ -25,6 +25,7 @@ static const uint8_t MASK[4] = {0x37, 0xfa, 0x21, 0x3d};
 struct options {
     const char *mode, *path;
     int port, connections, in_flight, silent, binary;
+    int watch; /* the process id of the server, 0: its CPU time is not asked for */
     size_t size;
     double seconds, warmup, patience;
 };
@@ -69,6 +70,7 @@ static void parse_options(struct options *o, int argc, char **argv) {
         else if (!strcmp(name, "--connections")) o->connections = atoi(value);
         else if (!strcmp(name, "--in-flight")) o->in_flight = atoi(value);
         else if (!strcmp(name, "--silent")) o->silent = atoi(value);
+        else if (!strcmp(name, "--watch")) o->watch = atoi(value);
         else if (!strcmp(name, "--size")) o->size = (size_t)atoll(value);
         else if (!strcmp(name, "--seconds")) o->seconds = atof(value);
         else if (!strcmp(name, "--warmup")) o->warmup = atof(value);
@@ -92,6 +94,15 @@ static double cpu_seconds(void) {
     getrusage(RUSAGE_SELF, &u);
     return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
            (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+/* What another process has used so far, to the nanosecond, with the threads it no longer has; 0 for none. */
+static double cpu_seconds_of(int pid) {
+    clockid_t clock;
+    struct timespec t;
+    if (!pid || clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &t))
+        return 0.0;
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
 static void raise_file_limit(void) {

@@ -8,7 +8,6 @@ up.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 import time
@@ -17,10 +16,13 @@ from dataclasses import dataclass, field
 
 from tests.benchmark.contenders import GENERATOR, Contender
 from tests.benchmark.generator import Figures, Generator
-from tests.benchmark.processes import Child, MeasureError, run_once
+from tests.benchmark.processes import ROOT, Child, MeasureError, run_once
+from tests.benchmark.servers import TREE
 
 RECONNECT_DELAY = 0.05
 SETTLED_KIB = 64
+WARM_CONNECTIONS = 4
+WARM_SECONDS = 0.05
 _SERVER = (sys.executable, "-m", "tests.benchmark.servers")
 _CLIENT = (sys.executable, "-m", "tests.benchmark.clients")
 
@@ -35,6 +37,7 @@ class Bench:
     warmup: float
     _running: dict[tuple[str, str], Child] = field(default_factory=dict)
     _ports: dict[tuple[str, str], int] = field(default_factory=dict)
+    _warm: set[tuple[str, str, tuple[str, ...]]] = field(default_factory=set)
 
     def start(self, contender: Contender, role: str) -> Child:
         """A new server process, which the caller stops."""
@@ -50,11 +53,20 @@ class Bench:
             self._ports[key] = self._running[key].wait_ready()
         return self._running[key], self._ports[key]
 
+    def warm(self, contender: Contender, role: str, arguments: tuple[str, ...]) -> None:
+        """A few connections that come, echo messages such as are measured next, and go; once for each server."""
+        if (key := (contender.key, role, arguments)) not in self._warm:
+            for _ in range(WARM_CONNECTIONS):
+                times = ["--seconds", str(WARM_SECONDS), "--warmup", "0"]
+                self.generator.run("echo", self._ports[contender.key, role], [*arguments, *times], WARM_SECONDS)
+            self._warm.add(key)
+
     def stop_servers(self) -> None:
         """Ends all that ``server`` started."""
         while self._running:
             self._running.popitem()[1].stop()
         self._ports.clear()
+        self._warm.clear()
 
 
 Measure = Callable[[Bench, Contender], Figures]
@@ -75,39 +87,25 @@ class Load:
     def __call__(self, bench: Bench, contender: Contender) -> Figures:
         server, port = bench.server(contender, self.role)
         seconds, warmup = bench.seconds * self.share, bench.warmup
+        shape = ("--in-flight", str(self.in_flight), "--size", str(self.size), *(["--binary"] if self.binary else []))
         arguments = [
             "--connections",
             str(self.connections),
-            "--in-flight",
-            str(self.in_flight),
-            "--size",
-            str(self.size),
-            *(["--binary"] if self.binary else []),
+            *shape,
             "--seconds",
             str(seconds),
             "--warmup",
             str(warmup),
+            "--watch",
+            str(server.pid),
             *contender.load,
         ]
-        before = cpu_seconds(server)
         try:
-            figures = bench.generator.run(self.mode, port, arguments, seconds + warmup)
+            bench.warm(contender, self.role, shape)
+            return bench.generator.run(self.mode, port, arguments, seconds + warmup)
         except MeasureError:
             bench.stop_servers()  # whatever state it is in, the next round starts with a new one
             raise
-        if before is not None and (after := cpu_seconds(server)) is not None and figures["total"]:
-            figures["server_cpu_us"] = (after - before) / figures["total"] * 1e6
-        return figures
-
-
-def cpu_seconds(child: Child) -> float | None:
-    """User and system time of a process, all threads; None where there is no /proc. Resolution 10 ms."""
-    try:
-        with open(f"/proc/{child.pid}/stat", encoding="ascii") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -248,8 +246,13 @@ class Import:
     times: int = 5
 
     def __call__(self, bench: Bench, contender: Contender) -> Figures:
-        code = f"from time import perf_counter as t; t0 = t(); import {contender.program}; print(t() - t0)"
+        tree = contender.env.get(TREE, str(ROOT))
+        code = (
+            f"import sys; sys.path.insert(0, {tree!r}); from time import perf_counter as t, process_time as c; "
+            f"t0, c0 = t(), c(); import {contender.program}; print(t() - t0, c() - c0)"
+        )
         runs = [
-            float(run_once([sys.executable, "-c", code], cpus=bench.cpus, timeout=20)) * 1e3 for _ in range(self.times)
+            [float(word) * 1e3 for word in run_once([sys.executable, "-c", code], cpus=bench.cpus, timeout=20).split()]
+            for _ in range(self.times)
         ]
-        return {"ms": statistics.median(runs)}
+        return {"ms": statistics.median(run[0] for run in runs), "cpu_ms": statistics.median(run[1] for run in runs)}

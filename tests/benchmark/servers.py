@@ -16,10 +16,12 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 HOST = "127.0.0.1"
 PATH = "/ws/"
+TREE = "SYNC_WS_BENCHMARK_TREE"  # an environment variable: the checkout whose sync_ws is meant
 CONNECTIONS = 20_000  # for a server that limits them
 
 
@@ -49,9 +51,20 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def ours() -> Any:
+    """The package of this checkout, or of the one that is compared with it."""
+    tree = os.environ.get(TREE)
+    if tree:
+        sys.path.insert(0, tree)
+    module = importlib.import_module("sync_ws")
+    if tree and not Path(str(module.__file__)).is_relative_to(tree):
+        raise SystemExit(f"sync_ws came from {module.__file__}, not from {tree}")
+    return module
+
+
 def serve_sync_ws(role: str) -> None:
     """Ours; the loops are the ones of the README."""
-    sync_ws: Any = importlib.import_module("sync_ws")
+    sync_ws = ours()
 
     def echo(conn: Any) -> None:
         for message in conn:
@@ -76,6 +89,7 @@ def serve_sync_ws(role: str) -> None:
 def serve_websockets(role: str) -> None:
     """websockets.sync: three threads a connection (handler, reader, keepalive)."""
     module: Any = importlib.import_module("websockets.sync.server")
+    closed: Any = importlib.import_module("websockets.exceptions").ConnectionClosed
     peers: set[Any] = set()
     lock = threading.Lock()
 
@@ -88,13 +102,20 @@ def serve_websockets(role: str) -> None:
             peers.add(connection)
         for message in connection:
             for peer in list(peers):
-                peer.send(message)
+                try:
+                    peer.send(message)
+                except closed:
+                    pass
+        with lock:
+            peers.discard(connection)
 
     def function(connection: Any) -> None:
         with lock:
             peers.add(connection)
         for message in connection:
             module.broadcast(list(peers), message)
+        with lock:
+            peers.discard(connection)
 
     handler = {"echo": echo, "broadcast": loop, "broadcast-function": function}[role]
     with module.serve(handler, HOST, 0) as server:
@@ -126,8 +147,13 @@ def serve_simple_websocket(role: str) -> None:
                 while True:
                     message = ws.receive()
                     for peer in list(peers):
-                        peer.send(message)
+                        try:
+                            peer.send(message)
+                        except simple_websocket.ConnectionClosed:
+                            pass
             except simple_websocket.ConnectionClosed:
+                pass
+            with lock:
                 peers.discard(ws)
 
     class Listener(ThreadingHTTPServer):
