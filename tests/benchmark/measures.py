@@ -2,17 +2,23 @@
 
 Where a server and the load generator run on one core, they never run at the same time: a round trip costs the
 CPU time of both plus two context switches, and no figure depends on how long a sleeping core takes to wake
-up.
+up. Where they run on a core each, they work at the same time, but each waits for the other core to wake up.
+
+Nobody is measured cold: see ``Bench.server`` for what a server goes through before its turn, and ``clients`` for a
+client. And nobody is measured beside another: a server is started for its turn and gone afterwards. Some hundred
+threads of one server that end, or quarrel about the interpreter's lock, would otherwise slow down the next one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.benchmark.contenders import GENERATOR, Contender
 from tests.benchmark.generator import Figures, Generator
@@ -29,44 +35,68 @@ _CLIENT = (sys.executable, "-m", "tests.benchmark.clients")
 
 @dataclass
 class Bench:
-    """What every measurement needs: the generator, the cores, how long; and the servers that are up."""
+    """What every measurement needs: the generator, the cores, how long.
+
+    ``pem``: certificate and key, where the generator has TLS. ``keep``: servers stay until ``stop_servers``, for
+    those that are measured in short turns.
+    """
 
     generator: Generator
     cpus: frozenset[int]
     seconds: float
     warmup: float
-    _running: dict[tuple[str, str], Child] = field(default_factory=dict)
-    _ports: dict[tuple[str, str], int] = field(default_factory=dict)
-    _warm: set[tuple[str, str, tuple[str, ...]]] = field(default_factory=set)
+    pem: Path | None
+    keep: bool = False
+    _running: dict[tuple[str, ...], tuple[Child, int]] = field(default_factory=dict)
 
-    def start(self, contender: Contender, role: str) -> Child:
+    def start(self, contender: Contender, role: str, tls: bool = False) -> Child:
         """A new server process, which the caller stops."""
         if contender.program == GENERATOR:
-            return Child([*self.generator.command, "serve"], cpus=self.cpus)
-        return Child([*_SERVER, contender.program, contender.role or role], cpus=self.cpus, env=contender.env)
+            pem = ["--pem", str(self.pem)] if tls else []
+            return Child([*self.generator.command, "serve", *pem], cpus=self.cpus)
+        command = [*_SERVER, contender.program, contender.role or role, *([str(self.pem)] if tls else [])]
+        return Child(command, cpus=self.cpus, env=contender.env)
 
-    def server(self, contender: Contender, role: str) -> tuple[Child, int]:
-        """The server of this contender, started unless it is up already, and its port."""
-        key = (contender.key, role)
-        if key not in self._running:
-            self._running[key] = self.start(contender, role)
-            self._ports[key] = self._running[key].wait_ready()
-        return self._running[key], self._ports[key]
+    @contextlib.contextmanager
+    def server(self, contender: Contender, role: str, shape: tuple[str, ...] = ()) -> Iterator[tuple[Child, int]]:
+        """A server of this contender that is warm, and its port. ``shape``: of messages, as the generator takes it."""
+        key = (contender.key, role, *shape)
+        server, port = self._running.get(key) or self._start_warm(contender, role, shape)
+        try:
+            yield server, port
+        except BaseException:
+            self._running.pop(key, None)  # whatever state it is in, the next round starts with a new one
+            server.stop()
+            raise
+        if self.keep:
+            self._running[key] = server, port
+        else:
+            server.stop()
 
-    def warm(self, contender: Contender, role: str, arguments: tuple[str, ...]) -> None:
-        """A few connections that come, echo messages such as are measured next, and go; once for each server."""
-        if (key := (contender.key, role, arguments)) not in self._warm:
-            for _ in range(WARM_CONNECTIONS):
-                times = ["--seconds", str(WARM_SECONDS), "--warmup", "0"]
-                self.generator.run("echo", self._ports[contender.key, role], [*arguments, *times], WARM_SECONDS)
-            self._warm.add(key)
+    def _start_warm(self, contender: Contender, role: str, shape: tuple[str, ...]) -> tuple[Child, int]:
+        server = self.start(contender, role, "--tls" in shape)
+        try:
+            port = server.wait_ready()
+            self.warm(port, shape)
+        except BaseException:
+            server.stop()
+            raise
+        return server, port
+
+    def warm(self, port: int, shape: tuple[str, ...] = ()) -> None:
+        """Some connections that come, echo messages such as are measured next, and go: every other one with a Close
+        frame, the others without. To asyncio the latter make the difference: its reads of 256 KiB are mapped and
+        unmapped each time, until one of them is freed as large as it was made, which is at the end of a stream.
+        """
+        for number in range(WARM_CONNECTIONS):
+            leaving = ["--abrupt"] if number % 2 else []
+            times = ["--seconds", str(WARM_SECONDS), "--warmup", "0"]
+            self.generator.run("echo", port, [*shape, *leaving, *times], WARM_SECONDS)
 
     def stop_servers(self) -> None:
-        """Ends all that ``server`` started."""
+        """Ends all that are kept."""
         while self._running:
-            self._running.popitem()[1].stop()
-        self._ports.clear()
-        self._warm.clear()
+            self._running.popitem()[1][0].stop()
 
 
 Measure = Callable[[Bench, Contender], Figures]
@@ -82,30 +112,29 @@ class Load:
     in_flight: int = 1
     size: int = 100
     binary: bool = False
+    tls: bool = False
     share: float = 1.0  # of the usual time
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Features of the generator."""
+        wanted = {"tls": self.tls, "deflate": self.role == "deflate"}
+        return frozenset(name for name, yes in wanted.items() if yes)
+
     def __call__(self, bench: Bench, contender: Contender) -> Figures:
-        server, port = bench.server(contender, self.role)
+        flags = {"--binary": self.binary, "--tls": self.tls, "--deflate": self.role == "deflate"}
+        shape = (
+            "--in-flight",
+            str(self.in_flight),
+            "--size",
+            str(self.size),
+            *(name for name, yes in flags.items() if yes),
+        )
         seconds, warmup = bench.seconds * self.share, bench.warmup
-        shape = ("--in-flight", str(self.in_flight), "--size", str(self.size), *(["--binary"] if self.binary else []))
-        arguments = [
-            "--connections",
-            str(self.connections),
-            *shape,
-            "--seconds",
-            str(seconds),
-            "--warmup",
-            str(warmup),
-            "--watch",
-            str(server.pid),
-            *contender.load,
-        ]
-        try:
-            bench.warm(contender, self.role, shape)
-            return bench.generator.run(self.mode, port, arguments, seconds + warmup)
-        except MeasureError:
-            bench.stop_servers()  # whatever state it is in, the next round starts with a new one
-            raise
+        times = ["--seconds", str(seconds), "--warmup", str(warmup)]
+        with bench.server(contender, self.role, shape) as (server, port):
+            arguments = [*shape, "--connections", str(self.connections), "--watch", str(server.pid), *contender.load]
+            return bench.generator.run(self.mode, port, [*arguments, *times], seconds + warmup)
 
 
 @dataclass(frozen=True)
@@ -123,6 +152,7 @@ class Idle:
         count = self.ours if contender.program == "sync_ws" else self.others
         with bench.start(contender, "echo") as server:
             port = server.wait_ready()
+            bench.warm(port)
             with self._hold(bench, port, 100):
                 rss, threads = settled_rss(server), server.status("Threads")
                 with self._hold(bench, port, count - 100) as many:
@@ -160,14 +190,17 @@ def settled_rss(server: Child) -> int:
 
 @dataclass(frozen=True)
 class Client:
-    """A client against the echo server of the load generator."""
+    """A client, or many in one process, against the echo server of the load generator."""
 
     size: int = 100
     binary: bool = False
+    clients: int = 1
+    share: float = 1.0  # of the usual time
 
     def __call__(self, bench: Bench, contender: Contender) -> Figures:
         with bench.generator.start("serve", []) as echo:
             port = echo.wait_ready()
+            seconds, warmup = bench.seconds * self.share, bench.warmup * self.share
             command = [
                 *_CLIENT,
                 contender.program,
@@ -177,11 +210,13 @@ class Client:
                 str(self.size),
                 *(["--binary"] if self.binary else []),
                 "--seconds",
-                str(bench.seconds),
+                str(seconds),
                 "--warmup",
-                str(bench.warmup),
+                str(warmup),
+                "--clients",
+                str(self.clients),
             ]
-            line = run_once(command, cpus=bench.cpus, env=contender.env, timeout=bench.seconds + bench.warmup + 30)
+            line = run_once(command, cpus=bench.cpus, env=contender.env, timeout=seconds + warmup + 30)
         figures: Figures = json.loads(line)
         return figures
 

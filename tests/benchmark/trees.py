@@ -57,6 +57,8 @@ COMPARISONS = (
     Comparison("pipelined", "64 in flight, 1 connection, 100 B", Load(in_flight=64), _SERVER),
     Comparison("connections-100", "ping-pong, 100 connections, 100 B", Load(connections=100), _SERVER),
     Comparison("size-64k", "ping-pong, 1 connection, 64 KiB", Load(size=65536, binary=True), _SERVER),
+    Comparison("tls-100", "TLS, ping-pong, 1 connection, 100 B", Load(tls=True), _SERVER),
+    Comparison("tls-64k", "TLS, ping-pong, 1 connection, 64 KiB", Load(size=65536, binary=True, tls=True), _SERVER),
     Comparison("handshakes", "opening handshakes", Load("handshake"), _SERVER),
     Comparison("client-100", "client ping-pong, 100 B", Client(), _CLIENT, slices=2),
     Comparison("idle", "idle memory, 500 connections, KiB each", Idle(500, 500), (("kib", False),), slices=1, every=4),
@@ -115,13 +117,17 @@ def compare(
         for row in COMPARISONS:
             if row.key not in pairs or number % row.every:
                 continue
+            if isinstance(row.measure, Load) and (missing := row.measure.needs - bench.generator.features):
+                errors += [f"{row.key}: the load generator has no {', '.join(missing)}"] * (number == 0)
+                continue
             show(f"round {number + 1} of {rounds}: {row.key}")
             sides = {side: contender(side, tree, row.program, number + 1) for side, tree in trees.items()}
             try:
                 pairs[row.key].append(measure_pairs(bench, row, sides))
             except MeasureError as exc:
                 errors.append(f"{row.key}, round {number + 1}: {exc}")
-        bench.stop_servers()
+            finally:
+                bench.stop_servers()
     return {"against": str(against), "pairs": pairs, "errors": errors}
 
 
