@@ -124,6 +124,7 @@ def run(options: argparse.Namespace) -> report.Document:
     """Measures what the options ask for; every child process is gone when this returns or raises."""
     described = machine.describe()  # now: the load average is that of others
     chosen, notes = choose(options)
+    notes += [f"without its compiled part: {name}" for name, there in described["compiled"].items() if not there]
     if (load := described["load_average"]) is not None and load > BUSY:
         notes.append(f"the machine was not idle: load average {load} at the start")
     with tempfile.TemporaryDirectory(prefix="sync_ws-benchmark-") as scratch:

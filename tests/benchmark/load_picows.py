@@ -1,7 +1,7 @@
 """The load generator where there is no C compiler: arguments and JSON as in ``load.c``, on picows.
 
-Slower than the C program: with it, figures of the fastest servers are compressed. The report says which one
-was used.
+Without TLS and compression. Slower than the C program: with it, figures of the fastest servers are compressed. The
+report says which one was used.
 """
 
 from __future__ import annotations
@@ -272,7 +272,10 @@ async def run(options: argparse.Namespace) -> int:
         return 1
     load.leaving = True
     for peer in load.peers:
-        peer.transport.send_close(picows.WSCloseCode.OK)
+        if options.abrupt:
+            peer.transport.disconnect(graceful=False)
+        else:
+            peer.transport.send_close(picows.WSCloseCode.OK)
     return 0
 
 
@@ -282,6 +285,7 @@ def main() -> int:
     parser.add_argument("mode", choices=MODES)
     parser.add_argument("--path", default="/ws/")
     parser.add_argument("--binary", action="store_true")
+    parser.add_argument("--abrupt", action="store_true")
     for name, default in (
         ("port", 0),
         ("connections", 1),
