@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import ssl
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 
 import sync_ws
 
@@ -64,10 +62,6 @@ def failed(conn: sync_ws.Connection, exception: Exception) -> None:
     say("error", who(conn), repr(exception))
 
 
-def interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="The demo's server.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
@@ -92,15 +86,14 @@ def main() -> int:
     server.on("heartbeat", heartbeat)
     server.on("close", closed)
     server.on("error", failed)
-    signal.signal(signal.SIGTERM, interrupt)
+    server.start()
+    print(f"page       {server.page_url}", flush=True)
+    print(f"WebSocket  {server.url}", flush=True)
     try:
-        server.start()
-        print(f"page       {server.page_url}", flush=True)
-        print(f"WebSocket  {server.url}", flush=True)
-        server.serve_forever()
+        server.serve_forever()  # until Ctrl-C or SIGTERM
     except KeyboardInterrupt:
-        say("stop")
-        server.shutdown(timeout=1.5)
+        server.shutdown()
+    say("stop")
     return 0
 
 

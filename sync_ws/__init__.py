@@ -44,7 +44,8 @@ from .on_demand import names_on_demand
 
 if TYPE_CHECKING:
     from .client.client import Client
-    from .protocol.http_head import Headers, Request
+    from .headers import Headers
+    from .protocol.http_head import Request
     from .server.connection import Connection
     from .server.hub import Delivery, Hub
     from .server.policy import bearer_token
@@ -94,7 +95,7 @@ __getattr__ = names_on_demand(
         "Client": "client.client",
         "Connection": "server.connection",
         "Delivery": "server.hub",
-        "Headers": "protocol.http_head",
+        "Headers": "headers",
         "Hub": "server.hub",
         "Request": "protocol.http_head",
         "Server": "server.server",

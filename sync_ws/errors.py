@@ -13,7 +13,7 @@ One root, so that ``except SyncWsError`` is enough:
     └── HandshakeError          the opening handshake failed, client side
         ├── HandshakeRejected   the server answered with an HTTP status other than 101
         ├── HandshakeTimeout    no connection within ``open_timeout`` (also a TimeoutError)
-        └── CertificateError    the server's certificate was not accepted; never retried
+        └── CertificateError    the server's certificate was not accepted; not retried, unless it is not yet valid
 
 Why so: foreign exceptions (``OSError``, ``ssl.SSLError``, those of the two packages) are translated once, where
 they enter, and chained with ``from``.  A plain ``TimeoutError`` is what ``recv(timeout=...)`` raises.
@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .endings import Close, CloseCode, Reason
+from .headers import Headers
 
 __all__ = [
     "CertificateError",
@@ -112,12 +113,15 @@ class HandshakeError(SyncWsError):
 
 
 class HandshakeRejected(HandshakeError):
-    """The server answered the opening handshake with an HTTP status other than 101."""
+    """The server answered the opening handshake with an HTTP status other than 101.
+
+    ``headers`` and ``body``: of its answer; the body as it came, at most 64 KiB of it.
+    """
 
     def __init__(self, reason: Reason, headers: Mapping[str, str], body: bytes) -> None:
         super().__init__(reason)
         self.status = reason.status
-        self.headers = dict(headers)
+        self.headers = headers if isinstance(headers, Headers) else Headers(headers.items())
         self.body = body
 
 

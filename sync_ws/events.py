@@ -10,7 +10,8 @@ the events of one connection in order is the caller's business.
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable, Iterable, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 __all__ = ["EventBus"]
 

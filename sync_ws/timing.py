@@ -11,18 +11,25 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Callable, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 __all__ = ["SYSTEM_CLOCK", "Clock", "Deadline", "SystemClock", "TimerHandle"]
 
 
+LONGEST = 1e9  # seconds, some 30 years: locks take no timeout of more than 300
+
+
 class Deadline:
-    """A point in time that a wait of several steps must not pass; ``Deadline(None)`` never comes."""
+    """A point in time that a wait of several steps must not pass; ``Deadline(None)`` never comes.
+
+    Any timeout will do: what is beyond all clocks is as far away as they go.
+    """
 
     __slots__ = ("_at",)
 
     def __init__(self, timeout: float | None) -> None:
-        self._at = None if timeout is None else time.monotonic() + timeout
+        self._at = None if timeout is None else time.monotonic() + (timeout if timeout < LONGEST else LONGEST)
 
     def remaining(self) -> float | None:
         """Seconds left, 0.0 once it has passed, None for a deadline that never comes."""

@@ -1,97 +1,30 @@
-"""The demos and the command line, as a user runs them: in processes of their own."""
+"""The demos, as a user runs them: in processes of their own."""
 
 from __future__ import annotations
 
 import os
-import queue
 import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 import unittest
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import sync_ws
-from sync_ws.testing import LedgerTestCase, make_certificates
-from tests.support.scripted import ScriptedServer, Wire, refusing
+from sync_ws.testing import make_certificates
+from tests.support.program import ROOT, Program, ProgramTest
+from tests.support.scripted import ScriptedServer, refusing
 
-ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "demo"
 
 
-class Program:
-    """A Python program in a process of its own, read line by line."""
-
-    def __init__(self, *arguments: object, stdin: bool = False) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-        )
-        self.lines: list[str] = []
-        self._queue: queue.Queue[str] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._queue.put(line)
-
-    def wait_for(self, text: str, timeout: float = 20.0) -> str:
-        """The next line that contains ``text``."""
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                line = self._queue.get(timeout=max(0.01, deadline - time.monotonic()))
-            except queue.Empty:
-                raise AssertionError(f"no line with {text!r} in {self.lines}") from None
-            self.lines.append(line.rstrip())
-            if text in line:
-                return line
-
-    def type(self, line: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-
-    def end(self, how: int | None = None, timeout: float = 20.0) -> int:
-        """The exit code, after the signal ``how``."""
-        if how is not None:
-            self.process.send_signal(how)
-        try:
-            return self.process.wait(timeout)
-        finally:
-            self.process.kill()
-            self.process.wait()
-            self._reader.join(5)
-            for stream in (self.process.stdin, self.process.stdout):
-                if stream is not None:
-                    stream.close()
-
-
-class ProgramTest(LedgerTestCase):
-    def start(self, *arguments: object, stdin: bool = False) -> Program:
-        program = Program(*arguments, stdin=stdin)
-        self.addCleanup(lambda: program.process.poll() is None and program.end(signal.SIGKILL))
-        return program
-
+class DemoTest(ProgramTest):
     def serve(self, *options: object) -> tuple[Program, str, str]:
         program = self.start(DEMO / "server.py", "--port", 0, *options)
         page = program.wait_for("page ").split()[-1]
         return program, page, program.wait_for("WebSocket").split()[-1]
 
-
-class DemoTest(ProgramTest):
     def test_the_story_is_told_to_its_end(self) -> None:
         program = self.start(DEMO / "client.py")
         first = ("started", "open", "hello", "answered after", "killed", "attempt 1", "queued")
@@ -163,75 +96,8 @@ class DemoTest(ProgramTest):
 
     def test_bad_arguments_end_with_one_line(self) -> None:
         program = self.start(DEMO / "client.py", "http://127.0.0.1:1/")
-        program.wait_for("error: expected a WebSocket address such as ws://host:port/path")
+        program.wait_for("error: expected ws:// or wss://, got http://127.0.0.1:1/")
         self.assertEqual(program.end(), 1)
         program = self.start(DEMO / "server.py", "--host", "203.0.113.1")
         program.wait_for("cannot listen on 203.0.113.1:1024")
         self.assertEqual(program.end(), 1)
-
-
-class CommandLineTest(ProgramTest):
-    def test_serve_and_connect(self) -> None:
-        server = self.start("-m", "sync_ws", "serve", "--port", 0)
-        url = server.wait_for("sending back").split()[-1]
-        options = ("--header", "X-Test: 1", "--stay")
-        client = self.start("-m", "sync_ws", "connect", url + "?name=ada", *options, stdin=True)
-        client.wait_for("connected")
-        client.type("hello")
-        client.wait_for("hello")
-        server.wait_for("ada")
-        self.assertEqual(client.end(signal.SIGTERM), 0)
-        self.assertEqual(server.end(signal.SIGINT), 0)
-
-    def test_connect_says_why_it_failed(self) -> None:
-        client = self.start("-m", "sync_ws", "connect", "ws://127.0.0.1:1/")
-        client.wait_for("gave up: no connection to 127.0.0.1:1: Connection refused")
-        self.assertEqual(client.end(), 1)
-
-    def connect(self, script: Callable[[Wire], object], *options: str, stdin: bool = False) -> Program:
-        server = ScriptedServer(script)
-        self.addCleanup(server.close)
-        return self.start("-m", "sync_ws", "connect", server.url(), *options, stdin=stdin)
-
-    def test_connect_says_how_it_ended_and_only_a_clean_end_is_0(self) -> None:
-        def closing(code: int) -> Callable[[Wire], object]:
-            def script(wire: Wire) -> None:
-                wire.switch()
-                wire.send_frame(8, code.to_bytes(2, "big") + b"says the server")
-                wire.wait_for_end()
-
-            return script
-
-        for script, said, exit_code in (
-            (closing(1000), "closed: closed by the peer: 1000 says the server", 0),
-            (closing(1008), "gave up: closed by the peer: 1008 says the server", 1),
-            (closing(1001), "gave up: closed by the peer: 1001 says the server", 1),
-            (Wire.switch, "gave up: the connection was lost", 1),
-            (refusing("404 X"), "gave up: the server answered 404", 1),
-        ):
-            with self.subTest(said):
-                client = self.connect(script, "--stay")
-                client.wait_for(said)
-                self.assertEqual(client.end(), exit_code)
-                self.assertEqual(sum("says the server" in line for line in client.lines), "says" in said)
-
-    def test_connect_ends_with_its_input_and_says_what_was_not_sent(self) -> None:
-        def script(wire: Wire) -> None:
-            wire.switch()
-            wire.send_frame(1, wire.read_frame()[1])
-            wire.read_close()
-            wire.send_frame(8, b"\x03\xe8")
-            wire.wait_for_end()
-
-        client = self.connect(script, stdin=True)
-        client.type("hello")
-        client.wait_for("hello")
-        assert client.process.stdin is not None
-        client.process.stdin.close()
-        client.wait_for("closed: closed by us: 1000")
-        self.assertEqual(client.end(), 0)
-        client = self.connect(refusing("503 X"), "--reconnect", "60", "--stay", stdin=True)
-        client.wait_for("next attempt in 60.0 s: the server answered 503")
-        client.process.send_signal(signal.SIGINT)
-        client.wait_for("closed: closed by us")
-        self.assertEqual(client.end(), 0)

@@ -1,4 +1,4 @@
-"""The house rules that a machine can check: what is public, who imports whom, and no asyncio."""
+"""The house rules that a machine can check: what is public, who imports whom, no asyncio, tests for each module."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from types import ModuleType
 import sync_ws
 
 ROOT = Path(sync_ws.__file__).parent
+TESTS = Path(__file__).parent
+MAX_TEST_LINES = 700  # beyond it a file tests more than one thing
 # the rooms of the house, and the rooms that each may import from: never upwards, never in a circle
 GROUND = {
     "errors",
@@ -24,6 +26,7 @@ GROUND = {
     "timing",
     "checks",
     "forking",
+    "headers",
     "interrupts",
     "on_demand",
 }
@@ -213,6 +216,22 @@ class Imports(unittest.TestCase):
         code = "import sys, sync_ws\nprint([n for n in ('asyncio', 'numpy', 'sync_ws.testing') if n in sys.modules])"
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, timeout=60)
         self.assertEqual((done.stdout.strip(), done.returncode), ("[]", 0), done.stderr)
+
+
+class Tests(unittest.TestCase):
+    def test_every_module_has_its_test_file_found_by_its_name(self) -> None:
+        for path in sorted(ROOT.rglob("*.py")):
+            module = path.relative_to(ROOT)
+            if module.name == "__init__.py":  # what is in them is a face, tested above
+                continue
+            expected = TESTS / module.parent / f"test_{module.stem.strip('_')}.py"
+            with self.subTest(str(module)):
+                self.assertTrue(expected.is_file(), f"no {expected.relative_to(TESTS.parent)}")
+
+    def test_every_test_file_is_one_that_can_be_read(self) -> None:
+        for path in sorted(TESTS.rglob("test_*.py")):
+            with self.subTest(str(path.relative_to(TESTS))):
+                self.assertLessEqual(len(path.read_text(encoding="utf-8").splitlines()), MAX_TEST_LINES)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from unittest import mock
@@ -22,6 +23,17 @@ class Deadlines(LedgerTestCase):
     def test_a_deadline_of_none_never_comes(self) -> None:
         self.assertIsNone(Deadline(None).remaining())
         self.assertFalse(Deadline(None).passed)
+
+    def test_one_beyond_all_clocks_can_be_waited_for(self) -> None:
+        lock = threading.Lock()
+        for timeout in (1e300, 10**30, 9.5e9, math.inf):
+            deadline = Deadline(timeout)
+            self.assertFalse(deadline.passed)
+            remaining = deadline.remaining()
+            assert remaining is not None
+            self.assertGreater(remaining, 300 * 86400)
+            self.assertTrue(lock.acquire(timeout=remaining))
+            lock.release()
 
     def test_zero_and_the_past_have_passed(self) -> None:
         for timeout in (0, 0.0, -5):

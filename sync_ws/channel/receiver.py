@@ -141,6 +141,8 @@ class Receiver:
                 if patience is not None and patience.passed:
                     raise TimeoutError("no message within the timeout")
                 self._receive(deadline)
+            except BlockingIOError:
+                continue  # there was something to read, and then there was not
             except OSError as exc:
                 if isinstance(exc, TimeoutError) and exc.errno is None:
                     raise  # the caller's timeout; ETIMEDOUT is the kernel giving the peer up
@@ -318,10 +320,13 @@ class Receiver:
                 return
             try:
                 while not deadline.passed and self._transport.wait_readable(deadline.remaining()):
-                    if next(self._transport.receiving_now(SMALL_READ)) == b"":
-                        return
+                    try:
+                        if next(self._transport.receiving_now(SMALL_READ)) == b"":
+                            return
+                    except BlockingIOError:
+                        continue  # half a TLS record
             except OSError:
-                return  # reset: it has ended; or there was nothing after all
+                return  # reset: it has ended
             finally:
                 self.lock.release()
 

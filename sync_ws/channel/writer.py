@@ -297,7 +297,8 @@ class Writer:
         if self._deflate is None and self._max_frame is None and isinstance(payload, bytes) and len(payload) >= LARGE:
             return self._queue.put_parts(*encode_large_frame(opcode, payload, self._masked))
         ticket = self._queue.put(self._encode(opcode, payload))
-        self._compressing = False
+        if opcode < 8:  # a control frame mends no compressor
+            self._compressing = False
         return ticket
 
     def _put_if_open(self, opcode: int, payload: bytes | list[bytes]) -> int:

@@ -6,6 +6,9 @@ cookie jar shared by all hosts of the process, and cannot be told to stop.  So t
 blocking; every wait is for the socket and for a Waker that ``cancel`` wakes.  What cannot be interrupted (name
 resolution, a SOCKS library) runs aside in a thread whose late result is thrown away.
 
+What comes of a failure is a HandshakeError that names the place, what happened there, and what mends it.  A fault of
+this process (no descriptor, no memory) is never taken for one of the server's.
+
 Threading: ``run`` once, in one thread; ``cancel`` from any, and from a signal handler.
 """
 
@@ -13,7 +16,6 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import logging
 import os
 import socket
 import ssl
@@ -25,21 +27,21 @@ from typing import Any, TypeVar
 import websocket
 
 from ..endings import Reason
-from ..errors import CertificateError, HandshakeError, HandshakeRejected, HandshakeTimeout
+from ..errors import HandshakeError, HandshakeTimeout
+from ..forking import ToldOfForks
+from ..headers import Headers
 from ..net.waiting import READABLE, WRITABLE, Waker, wait
 from ..protocol import deflate, handshake
-from ..protocol.http_head import Headers
+from ..protocol.http_head import TlsInstead
 from ..timing import Deadline
+from . import faults, refusal, tls
 from .address import Target
-from .handshake_stream import HandshakeStream, Io
+from .handshake_stream import HandshakeStream, Io, Refused
 
 __all__ = ["Dial", "Established"]
 
-log = logging.getLogger("sync_ws.client")
 T = TypeVar("T")
-RETRY_STATUS = frozenset({408, 425, 429})  # and every 5xx
 CANCELLED = Reason("cancelled", by_us=True)
-MAX_RETRY_AFTER = 3600.0  # seconds: a server may not put us off for longer
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Dial(Io):
         timeout: float = 10.0,
     ) -> None:
         self._target = target
+        self._place = target.place  # where it is going: the server, or the proxy before it
+        self._missing = ""  # what has not come, should the deadline pass now
         self._headers = headers
         self._subprotocols = tuple(subprotocols)
         self._origin = origin
@@ -81,6 +85,7 @@ class Dial(Io):
         self._deadline = Deadline(timeout)
         self._cancelled = False
         self._waker: Waker | None = None  # made by run: an attempt that was never made holds no descriptor
+        self._sock: socket.socket | None = None  # the present one, to be closed when the attempt fails
 
     @property
     def target(self) -> Target:
@@ -96,35 +101,38 @@ class Dial(Io):
     def run(self) -> Established:
         """Open the connection, within the timeout counted from now."""
         self._deadline = Deadline(self._timeout)
-        sock: socket.socket | None = None
+        _dials.add(self)
         try:
             self._waker = Waker()
             if self._cancelled:  # before there was a Waker to wake
                 raise HandshakeError(CANCELLED)
-            sock = self._connect()
+            self._sock = self._connect()
             if self._target.secure:
-                sock = self._start_tls(sock)
-            return self._shake_hands(sock)
-        except HandshakeError:
-            _close(sock)
-            raise
-        except ssl.SSLError as exc:
-            _close(sock)
-            raise HandshakeError(Reason(f"TLS failed: {exc.reason or exc}", error=exc)) from exc
-        except ValueError as exc:  # a host name that cannot be one, for the resolver, TLS or a proxy
-            _close(sock)
-            text = f"{self._target.place} is no address to connect to: {exc}"
-            raise HandshakeError(Reason(text, permanent=True, error=exc)) from exc
-        except OSError as exc:
-            _close(sock)
-            text = f"no connection to {self._target.place}: {exc.strerror or exc}"
-            raise HandshakeError(Reason(text, error=exc)) from exc
-        except BaseException:
-            _close(sock)
-            raise
+                self._sock = self._start_tls(self._sock)
+            return self._shake_hands(self._sock)
+        except BaseException as exc:
+            if self._sock is not None:
+                self._sock.close()
+            told = self._told(exc)
+            if told is exc:
+                raise
+            raise told from exc
         finally:
             if self._waker is not None:
                 self._waker.close()
+
+    def _told(self, exc: BaseException) -> BaseException:
+        """What is raised for it: HandshakeError, or what it is if that is nobody's business here."""
+        if isinstance(exc, HandshakeError):
+            return exc
+        if isinstance(exc, ssl.SSLError):
+            exc = tls.fault(exc, self._target)
+        if isinstance(exc, (OSError, MemoryError)):
+            return HandshakeError(faults.of_system(exc, self._place))
+        if isinstance(exc, ValueError):  # a host name that cannot be one, for the resolver, TLS or a proxy
+            text = f"{self._place} is no address to connect to: {exc}"
+            return HandshakeError(Reason(text, permanent=True, error=exc))
+        return exc
 
     # -- waiting --------------------------------------------------------------------------------------------------
 
@@ -137,12 +145,14 @@ class Dial(Io):
         if self._cancelled:
             raise HandshakeError(CANCELLED)
         if self._deadline.passed or (not ready and share is None):
-            raise self._too_late()
+            raise self.too_late()
         if not ready:
             raise TimeoutError(errno.ETIMEDOUT, "this address does not answer")
 
-    def _too_late(self) -> HandshakeTimeout:
-        return HandshakeTimeout(f"no open connection to {self._target.place} within {self._timeout:g} s")
+    def too_late(self) -> HandshakeTimeout:
+        """What is raised when the deadline has passed."""
+        text = f"no open connection to {self._target.place} within {self._timeout:g} s"
+        return HandshakeTimeout(f"{text}: {self._missing}" if self._missing else text)
 
     def _aside(self, function: Callable[[], T], discard: Callable[[T], object]) -> T:
         """The result of something that cannot be interrupted; ``discard`` gets one that comes too late."""
@@ -191,21 +201,26 @@ class Dial(Io):
     def _connect(self) -> socket.socket:
         proxy = self._proxy
         if proxy is None:
-            return self._connect_to(self._target.host, self._target.port)
+            return self._connect_to(self._target)
+        self._place = f"the proxy {proxy.place}"
         if proxy.scheme.startswith("socks"):
-            return self._through_socks(proxy)
-        sock = self._connect_to(proxy.host, proxy.port)
-        try:
-            HandshakeStream(sock, self).tunnel(self._target.place, proxy.basic_auth)
-        except BaseException:
-            sock.close()
-            raise
+            sock = self._through_socks(proxy)
+        else:
+            sock = self._connect_to(proxy)
+            self._missing = f"no answer of {self._place}"
+            try:
+                HandshakeStream(sock, self).tunnel(self._target.place, proxy.basic_auth)
+            except EOFError as exc:
+                raise HandshakeError(Reason(f"{self._place} ended the connection", error=exc)) from exc
+        self._place = f"{self._target.place} (through {self._place})"
         return sock
 
     def _through_socks(self, proxy: Target) -> socket.socket:
         try:
             from python_socks.sync import Proxy
         except ImportError:
+            if short := faults.exhausted():  # an import finds nothing then
+                raise short from None
             text = "a SOCKS proxy needs the package python-socks: pip install sync-ws[socks]"
             raise HandshakeError(Reason(text, permanent=True)) from None
         resolves = proxy.scheme in ("socks4a", "socks5h")  # the proxy, not we; python-socks has no names for these
@@ -216,42 +231,44 @@ class Dial(Io):
             sock: socket.socket = through.connect(target.host, target.port, timeout=timeout)
             return sock
 
+        self._missing = f"no answer of {self._place}"
         try:
             sock = self._aside(connect, lambda late: late.close())
-        except (HandshakeError, OSError):
+        except (HandshakeError, OSError, MemoryError):
             raise
         except Exception as exc:  # python-socks has a tree of its own
             raise HandshakeError(Reason(f"the proxy {proxy.place} refused: {exc}", error=exc)) from exc
+        self._sock = sock
         sock.setblocking(False)
         return sock
 
-    def _addresses(self, host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
+    def _addresses(self, goal: Target) -> list[tuple[int, tuple[Any, ...]]]:
+        host, port = goal.lookup, goal.port
         try:
-            ipaddress.ip_address(host.partition("%")[0])
+            ipaddress.ip_address(goal.host)
         except ValueError:
-            found = self._aside(lambda: socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM), lambda late: None)
+            self._missing = f"the name {host} is not resolved"
+            found = self._aside(lambda: faults.resolve(host, port), lambda late: None)
         else:
             found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
         return [(int(family), address) for family, _, _, _, address in found]
 
-    def _connect_to(self, host: str, port: int) -> socket.socket:
+    def _connect_to(self, goal: Target) -> socket.socket:
         """TCP to the first address that answers; each gets its share of the time that is left."""
-        addresses = self._addresses(host, port)
+        addresses = self._addresses(goal)
+        self._missing = f"nothing answers at {goal.place}"
         error: Exception | None = None
         for left, (family, address) in zip(range(len(addresses), 0, -1), addresses):
             remaining = self._deadline.remaining()
             share = Deadline(None if remaining is None else remaining / left)
-            sock = socket.socket(family, socket.SOCK_STREAM)
+            self._sock = sock = socket.socket(family, socket.SOCK_STREAM)
             try:
                 self._connect_one(sock, address, share)
                 return sock
             except OSError as exc:
                 sock.close()
                 error = exc
-            except BaseException:
-                sock.close()
-                raise
-        raise error or OSError(f"{host} has no address")
+        raise error or OSError(f"{goal.host} has no address")
 
     def _connect_one(self, sock: socket.socket, address: tuple[Any, ...], share: Deadline) -> None:
         sock.setblocking(False)
@@ -263,34 +280,17 @@ class Dial(Io):
             raise OSError(failure, os.strerror(failure))
 
     def _start_tls(self, sock: socket.socket) -> ssl.SSLSocket:
-        context = self._ssl_context or ssl.create_default_context()
-        try:
-            secure = context.wrap_socket(sock, server_hostname=self._target.host, do_handshake_on_connect=False)
-        except BaseException:
-            sock.close()
-            raise
-        try:
-            while True:
-                try:
-                    secure.do_handshake()
-                    return secure
-                except ssl.SSLWantReadError:
-                    self.wait(secure, READABLE)
-                except ssl.SSLWantWriteError:
-                    self.wait(secure, WRITABLE)
-        except ssl.SSLCertVerificationError as exc:
-            secure.close()
-            text = f"the certificate of {self._target.place} was not accepted: {exc.verify_message}"
-            raise CertificateError(Reason(text, permanent=True, error=exc)) from exc
-        except BaseException:
-            secure.close()
-            raise
+        self._missing = "no answer to the TLS handshake; if the server has no TLS there, use ws://"
+        self._sock = secure = tls.wrap(sock, self._ssl_context or tls.default_context(), self._target)
+        tls.shake_hands(secure, self._target, self, self._deadline.remaining() or 0.0)
+        return secure
 
     # -- the WebSocket part ---------------------------------------------------------------------------------------
 
     def _shake_hands(self, sock: socket.socket) -> Established:
         """RFC 6455 section 4.1, by websocket-client, over a stream that bounds and checks what it reads."""
-        stream = HandshakeStream(sock, self, cookie=self._cookie)
+        self._missing = "no answer to the opening handshake"
+        stream = HandshakeStream(sock, self, self._target.resource, self._cookie)
         header = [f"{name}: {value}" for name, value in self._headers if name.lower() != "host"]
         if self._subprotocols:  # as a header: websocket-client insists on one being chosen, RFC 6455 does not
             header.append(f"Sec-WebSocket-Protocol: {', '.join(self._subprotocols)}")
@@ -301,54 +301,58 @@ class Dial(Io):
             "socket": stream,
             "header": header,
             "host": given_host[0] if given_host else self._target.host_header,
-            "cookie": self._cookie,
-            "redirect_limit": 0,
         }
         options.update({"origin": self._origin} if self._origin else {"suppress_origin": True})
         try:
             websocket.WebSocket().connect(self._target.text, **options)  # type: ignore[no-untyped-call]
-        except (websocket.WebSocketException, ValueError, OSError, HandshakeError) as exc:
-            refused = self._refused(stream, exc)
-            if refused is None:
-                raise
-            raise refused from exc
+        except (websocket.WebSocketException, Refused, HandshakeError, ValueError, OSError, EOFError) as exc:
+            raise self._explain(stream, stream.failure or exc) from exc
         assert stream.response is not None
         try:
             agreed = handshake.verify(stream.response, stream.key, self._subprotocols, self._compression)
         except ValueError as exc:
-            raise HandshakeError(Reason(f"not a valid opening handshake: {exc}", permanent=True)) from exc
+            text = f"not a valid opening handshake by {self._place}: {exc}"
+            raise HandshakeError(Reason(text, permanent=True, error=exc)) from exc
         return Established(sock, stream.rest(), agreed.subprotocol, stream.response.headers, agreed.deflate)
 
-    def _refused(self, stream: HandshakeStream, exc: Exception) -> HandshakeError | None:
-        """What ``exc`` means, None when it says so itself."""
-        status = stream.status
+    def _explain(self, stream: HandshakeStream, exc: Exception) -> BaseException:
+        """What it means that websocket-client has not come to an end."""
         if self._cancelled:
-            return None if isinstance(exc, HandshakeError) else HandshakeError(CANCELLED)
-        if status is None or status == 101:
-            if isinstance(exc, websocket.WebSocketTimeoutException):  # our deadline, as websocket-client has it
-                return self._too_late()
-            if isinstance(exc, (OSError, HandshakeError)):
-                return None
-            return HandshakeError(Reason(f"not a valid opening handshake: {exc}", permanent=status == 101, error=exc))
-        body = getattr(exc, "resp_body", None) or b""
-        headers = stream.response.headers if stream.response is not None else Headers()
-        again = status in RETRY_STATUS or status >= 500
-        line = body[:200].decode("utf-8", "replace").strip().partition("\n")[0]
-        reason = Reason(
-            f"the server answered {status}" + (f": {ascii(line)[1:-1]}" if line else ""),
-            status=status,
-            retry_after=_retry_after(headers.get("Retry-After", "")),
-            permanent=not again,
-            error=exc,
-        )
-        return HandshakeRejected(reason, headers, body)
+            return HandshakeError(CANCELLED)
+        if stream.status not in (None, 101):
+            assert stream.status is not None
+            head = stream.response
+            names = {name.lower() for name, _ in self._headers}
+            authorized = "authorization" in names or self._cookie is not None
+            asked = refusal.Asked(self._target, self._origin, self._subprotocols, authorized)
+            body = stream.read_body() if isinstance(exc, Refused) else b""
+            phrase, headers = (head.phrase, head.headers) if head is not None else ("", Headers())
+            return refusal.rejected(stream.status, phrase, headers, body, asked)
+        if isinstance(exc, TlsInstead):
+            text = f"{self._place} speaks TLS: use wss:// instead of ws:// there"
+            return HandshakeError(Reason(text, permanent=True, error=exc))
+        if isinstance(exc, ssl.SSLError):  # an alert, say: TLS 1.3 tells only now what it thinks of a certificate
+            exc = tls.fault(exc, self._target)
+        if isinstance(exc, (EOFError, ConnectionError)):
+            return self._lost(stream, exc)
+        if isinstance(exc, (HandshakeError, OSError)):
+            return self._told(exc)
+        text = f"not a valid opening handshake by {self._place}: {exc}"
+        return HandshakeError(Reason(text, permanent=stream.status == 101, error=exc))
+
+    def _lost(self, stream: HandshakeStream, exc: EOFError | ConnectionError) -> HandshakeError:
+        how = exc.strerror if isinstance(exc, OSError) and exc.strerror else "ended by the server"
+        text = f"the connection to {self._place} was lost during the opening handshake: {how}"
+        if not stream.heard and not self._target.secure:  # many a server does so that hears HTTP where it wants TLS
+            text += ", without an answer; if it speaks TLS there, use wss://"
+        return HandshakeError(Reason(text, error=exc))
+
+    def _forget_in_child(self) -> None:
+        """After fork: the attempt is the parent's; close the copies of its descriptors, say nothing."""
+        if self._waker is not None:
+            self._waker.forget_in_child()
+        if self._sock is not None:
+            self._sock.close()
 
 
-def _retry_after(value: str) -> float | None:
-    """Seconds from a Retry-After header; the form with a date is not used by anything that we talk to."""
-    return min(float(value), MAX_RETRY_AFTER) if value.isascii() and value.isdigit() else None
-
-
-def _close(sock: socket.socket | None) -> None:
-    if sock is not None:
-        sock.close()
+_dials: ToldOfForks[Dial] = ToldOfForks()

@@ -8,9 +8,9 @@ Threading: values; share them freely.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Mapping
 
 from ..endings import Reason
+from ..headers import Headers
 from ..messages import Message
 
 __all__ = ["EVENTS", "Closed", "Error", "Event", "GaveUp", "HeartbeatAnswered", "Opened", "Reconnected", "Reconnecting"]
@@ -29,7 +29,7 @@ class Opened(Event):
     """``open``: a connection is open, the first or a later one."""
 
     subprotocol: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # of the server's response
+    headers: Headers = field(default_factory=Headers, repr=False)  # of the server's response
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def _check_optional(name: str, value: str | None) -> str | None:
 
 
 def _check_subprotocols(subprotocols: Iterable[str]) -> list[str]:
-    return [check_token("a subprotocol", item) for item in check_strings("subprotocols", subprotocols)]
+    return [check_token("a subprotocol", item) for item in check_strings("subprotocols", subprotocols, '["chat"]')]
 
 
 def _cookie_in(headers: Iterable[tuple[str, str]]) -> str | None:

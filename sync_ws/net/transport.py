@@ -11,6 +11,10 @@ them the stream.  ``for`` stores the value first.
 A Python TLS socket is not safe for a read and a write at once, so the TLS transport keeps its socket non-blocking,
 touches it under a lock only, and waits outside that lock.
 
+Where the kernel is not to block (gevent and eventlet put sockets of their own in place of the standard library's, and
+wait for all of them in one thread) or cannot be asked for one call without waiting (Windows has no ``MSG_DONTWAIT``),
+a plain socket is non-blocking for good, and waiting is a step of its own.
+
 Threading: ``recv*`` by one thread at a time, ``send*`` by one thread at a time (the channel's locks see to
 both), the two of them at once; ``shutdown`` and the ``wait_*`` functions by any thread at any time.  ``close`` only
 when nobody is in ``recv`` or ``send``: a closed descriptor's number may be another socket's a moment later.
@@ -18,6 +22,8 @@ when nobody is in ``recv`` or ``send``: a closed descriptor's number may be anot
 
 from __future__ import annotations
 
+import _socket
+import os
 import socket
 import ssl
 import threading
@@ -27,14 +33,17 @@ from typing import Protocol, TypeVar
 
 from .waiting import READABLE, WRITABLE, wait
 
-__all__ = ["Bytes", "PlainTransport", "TlsTransport", "Transport", "transport_for"]
+__all__ = ["Bytes", "PlainTransport", "PortableTransport", "TlsTransport", "Transport", "transport_for"]
 
+A = TypeVar("A")
 S = TypeVar("S")
 R = TypeVar("R")
 Bytes = bytes | bytearray | memoryview  # what can be sent
-_DONTWAIT = (socket.MSG_DONTWAIT,)
+_DONTWAIT = (getattr(socket, "MSG_DONTWAIT", 0),)
 _NOT_NOW = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
-_DONTWAIT_MORE = (socket.MSG_DONTWAIT | getattr(socket, "MSG_MORE", 0),)
+_DONTWAIT_MORE = (_DONTWAIT[0] | getattr(socket, "MSG_MORE", 0),)
+# also where it is asked for: so the whole suite can be run with it on any system
+_PORTABLE = not _DONTWAIT[0] or os.environ.get("SYNC_WS_PORTABLE") == "1"
 
 
 class Transport(Protocol):
@@ -45,7 +54,10 @@ class Transport(Protocol):
     """
 
     def receiving(self, size: int) -> Iterator[bytes]:
-        """What is there, up to ``size`` bytes, as soon as something is; again and again."""
+        """What is there, up to ``size`` bytes, as soon as something is; again and again.
+
+        BlockingIOError when there was something, and then there was not: try again.
+        """
         ...
 
     def receiving_now(self, size: int) -> Iterator[bytes]: ...
@@ -118,6 +130,35 @@ class PlainTransport:
     def close(self) -> None:
         """Give the descriptor back."""
         self._sock.close()
+
+
+class PortableTransport(PlainTransport):
+    """A socket that never blocks, and no flags."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        sock.settimeout(0)
+
+    def receiving(self, size: int) -> Iterator[bytes]:
+        return map(self._sock.recv, map(self._when_readable, repeat(size)))
+
+    def receiving_now(self, size: int) -> Iterator[bytes]:
+        return map(self._sock.recv, (size,))
+
+    def receiving_into(self, room: memoryview) -> Iterator[int]:
+        return map(self._sock.recv_into, map(self._when_readable, (room,)))
+
+    def receiving_into_now(self, room: memoryview) -> Iterator[int]:
+        return map(self._sock.recv_into, (room,))
+
+    def sending(self, data: Bytes) -> Iterator[int]:
+        return map(self._send, (data,))
+
+    sending_more = sending
+
+    def _when_readable(self, asked: A) -> A:
+        wait(self._sock.fileno(), READABLE, None)
+        return asked
 
 
 class TlsTransport:
@@ -193,6 +234,8 @@ class TlsTransport:
                 self._write_wants_read = isinstance(exc, ssl.SSLWantReadError)
                 raise BlockingIOError from None
         self._writing = False
+        if not sent:  # gevent's way to say so; nobody hands over no bytes
+            raise BlockingIOError
         return sent
 
     def wait_readable(self, timeout: float | None) -> bool:
@@ -224,4 +267,9 @@ def transport_for(sock: socket.socket) -> Transport:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError:
         pass  # not TCP (a socket pair, a Unix socket), or gone already: the first read will tell
-    return TlsTransport(sock) if isinstance(sock, ssl.SSLSocket) else PlainTransport(sock)
+    if isinstance(sock, ssl.SSLSocket):
+        return TlsTransport(sock)
+    # what is put in place of the standard library's sockets wraps a socket of the system, but is none
+    if _PORTABLE or not isinstance(sock, _socket.socket):
+        return PortableTransport(sock)
+    return PlainTransport(sock)

@@ -115,8 +115,11 @@ def _select(group: list[tuple[int, int]], timeout: float) -> set[int]:
         return set().union(*(_select([one], 0.0) for one in group))
 
 
-# select.poll makes what has the same two methods
-_Poll: Callable[[], _SelectPoll] = getattr(select, "poll", _SelectPoll)
+def _poll_object() -> _SelectPoll:
+    """``select.poll`` makes what has the same two methods.  Looked for each time: gevent puts another one in its
+    place, eventlet takes it away, and either may come after us."""
+    make: Callable[[], _SelectPoll] = getattr(select, "poll", _SelectPoll)
+    return make()
 
 
 def wait(fd: int, events: int, timeout: float | None, waker: Waker | None = None) -> bool:
@@ -126,7 +129,7 @@ def wait(fd: int, events: int, timeout: float | None, waker: Waker | None = None
     """
     if fd < 0:
         return True
-    poller = _Poll()
+    poller = _poll_object()
     if waker is not None:
         if (wake_fd := waker.fileno()) < 0:
             return True
@@ -140,7 +143,7 @@ def wait_any(fds: Iterable[int], events: int, timeout: float | None, waker: Wake
     wake_fd = waker.fileno()
     if wake_fd < 0:
         return []
-    poller = _Poll()
+    poller = _poll_object()
     poller.register(wake_fd, READABLE)
     for fd in fds:
         poller.register(fd, events)

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Iterable, NamedTuple
+from typing import NamedTuple
 
 __all__ = ["Deflate", "Negotiation", "OFFER", "TooBig", "accept_first", "accept_offer", "check_answer"]
 

@@ -15,12 +15,16 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from ..checks import TOKEN
 from ..envelope import ModeCode
 from ..errors import Refusal
+from ..headers import Headers
 from .deflate import Negotiation, accept_first, check_answer
-from .http_head import Headers, Request, Response
+from .http_head import Request, Response
+from .origin import OPAQUE, Hosts, parse_origin
+from .shown_head import escaped
 
 __all__ = [
     "HEART_BEAT_HEADER",
@@ -30,11 +34,13 @@ __all__ = [
     "accept_key",
     "answer",
     "check",
+    "check_host",
     "check_name",
     "verify",
 ]
 
 NAME_LENGTH = 128  # characters
+LISTED = 5  # of what would have been welcome, in a refusal
 SUBPROTOCOL_LENGTH = 128  # characters
 HEART_BEAT_HEADER = "Sync-WS"  # in our response: what it says is answered here, ModeCode.HEART_BEAT
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
@@ -45,7 +51,7 @@ _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 class Policy:
     """What a server asks of an opening handshake, and what it has to offer.
 
-    ``origins``: in lower case; None: the same origin, ``*`` in it: any.
+    ``origins``: in the form of ``origin``'s; None: the same origin, ``*`` in it: any.  ``hosts``: None: any.
     """
 
     path: str = "/ws/"
@@ -53,6 +59,7 @@ class Policy:
     require_name: bool = False
     subprotocols: tuple[str, ...] = ()
     compression: bool = False
+    hosts: Hosts | None = None
 
 
 class Agreed(NamedTuple):
@@ -100,8 +107,11 @@ def _names(headers: Headers, name: str, token: str) -> bool:
 def check(request: Request, policy: Policy) -> Accepted:
     """What ``request`` gets under ``policy``; Refusal if it may not become a WebSocket."""
     if request.path != policy.path:
-        raise Refusal(404, f"expected the path {policy.path}")
+        raise Refusal(404, _elsewhere(request.path, policy.path))
     key = _check_handshake(request)
+    # a browser always sends an Origin here; without one, only who has named the hosts asks for them
+    if policy.hosts is not None and (policy.hosts.port is None or "Origin" in request.headers):
+        check_host(request, policy)
     _check_origin(request, policy.origins)
     name = _check_name(request, policy.require_name)
     subprotocol = next((item for item in _offered_subprotocols(request) if item in policy.subprotocols), None)
@@ -133,7 +143,10 @@ def _check_handshake(request: Request) -> str:
     headers = request.headers
     if not (_names(headers, "Upgrade", "websocket") and _names(headers, "Connection", "upgrade")):
         needed = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
-        raise Refusal(426, "expected an opening handshake: Upgrade: websocket, Connection: Upgrade", needed)
+        text = (
+            "expected an opening handshake: Upgrade: websocket, Connection: Upgrade (a proxy in front passes them on)"
+        )
+        raise Refusal(426, text, needed)
     if headers.get_all("Sec-WebSocket-Version") != ["13"]:
         raise Refusal(426, "expected Sec-WebSocket-Version: 13", {"Sec-WebSocket-Version": "13"})
     keys = headers.get_all("Sec-WebSocket-Key")
@@ -142,22 +155,82 @@ def _check_handshake(request: Request) -> str:
     return keys[0]
 
 
+def _elsewhere(path: str, right: str) -> str:
+    """That the WebSocket is not at ``path`` but at ``right``, and what the mistake may have been."""
+    hint = ""
+    if path.rstrip("/") == right.rstrip("/"):
+        hint = ": mind the slash at its end"
+    elif path.lower() == right.lower():
+        hint = ": mind upper and lower case"
+    elif unquote(path) == unquote(right):
+        hint = ": it is compared as it is written, percent-encoding and all"
+    elif path.endswith(right):
+        hint = f": a proxy in front may have to take {_quoted(path.removesuffix(right))} away"
+    return f"expected the path {right}, got {_quoted(path)}{hint}"
+
+
+def _quoted(text: str) -> str:
+    """What a peer sent, for a line that it must neither forge nor fill."""
+    return f"'{escaped(text)}'"
+
+
+def _some(names: Collection[str]) -> str:
+    listed = sorted(names)
+    more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
+    return ", ".join(listed[:LISTED]) + more if listed else "none"
+
+
+def check_host(request: Request, policy: Policy) -> None:
+    """Refusal for a Host that the server does not answer to.
+
+    A page whose own name was made to point here, once it was loaded, is of the same origin by its Host (DNS rebinding).
+    """
+    host, hosts = request.headers["Host"], policy.hosts
+    if hosts is None or hosts.welcome(host, request.secure):
+        return
+    if hosts.port is not None:
+        expected = "a loopback name such as localhost as Host, for this server listens on a loopback address"
+    elif hosts.loopback:
+        expected = f"as Host a loopback name, or one of the option hosts: {_some(hosts.names)}"
+    else:
+        expected = f"as Host one of the option hosts: {_some(hosts.names)}"
+    raise Refusal(403, f"expected {expected}, got {_quoted(host)}; the option hosts allows others")
+
+
 def _check_origin(request: Request, allowed: frozenset[str] | None) -> None:
     """A browser tells where its page came from; what is not a browser sends no Origin and passes."""
     given = request.headers.get_all("Origin")
     if not given or (allowed is not None and "*" in allowed):
         return
-    if len(given) == 1:
-        origin = given[0].lower()
-        if allowed is not None:
-            same = origin in allowed
-        else:
-            # host and port as the browser sees them; the scheme may differ behind a proxy that ends TLS
-            scheme, _, place = origin.partition("://")
-            same = scheme in ("http", "https") and place == request.headers["Host"].lower()
-        if same:
-            return
-    raise Refusal(403, "expected an allowed Origin")
+    host = request.headers["Host"]
+    if len(given) == 1 and _welcome(_utf8(given[0]), allowed, host):
+        return
+    if allowed is None:
+        expected = f"the same origin as Host {_quoted(host)}"
+        mend = "the option origins allows others, and a proxy in front has to pass the browser's Host on"
+    else:
+        expected = f"one of the option origins: {_some(allowed)}"
+        mend = f"Host was {_quoted(host)}"
+    came = " and ".join(map(_quoted, given[:2]))
+    raise Refusal(403, f"expected an allowed Origin, {expected}, got {came}; {mend}")
+
+
+def _utf8(value: str) -> str:
+    """A header's value, which has a character for each byte, as text: international names may be in UTF-8."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
+def _welcome(text: str, allowed: frozenset[str] | None, host: str) -> bool:
+    if text in OPAQUE:
+        return allowed is not None and text in allowed
+    try:
+        origin = parse_origin(text)
+    except ValueError:
+        return False
+    return origin.same_as(host) if allowed is None else str(origin) in allowed
 
 
 def _check_name(request: Request, required: bool) -> str | None:
@@ -199,13 +272,14 @@ def verify(response: Response, key: str, subprotocols: Collection[str] = (), com
     if not (_names(headers, "Upgrade", "websocket") and _names(headers, "Connection", "upgrade")):
         raise ValueError("Upgrade: websocket or Connection: Upgrade is missing")
     if headers.get("Sec-WebSocket-Accept") != accept_key(key):
-        raise ValueError("Sec-WebSocket-Accept does not match the key")
-    subprotocol = headers.get("Sec-WebSocket-Protocol")
+        raise ValueError("Sec-WebSocket-Accept does not match the key: something between may have kept an old answer")
+    subprotocol = headers.get("Sec-WebSocket-Protocol") or None
     if subprotocol is not None and subprotocol not in subprotocols:
-        raise ValueError("the server chose a subprotocol that was not offered")
+        offered = ", ".join(subprotocols) or "none"
+        raise ValueError(f"the server chose the subprotocol {subprotocol[:80]!a}, which was not offered: {offered}")
     extensions = headers.get("Sec-WebSocket-Extensions")
-    if extensions is None:
+    if not extensions:
         return Agreed(subprotocol)
     if not compression:
-        raise ValueError("the server chose an extension that was not offered")
+        raise ValueError(f"the server chose an extension that was not offered: {extensions[:80]!a}")
     return Agreed(subprotocol, check_answer(extensions))

@@ -11,15 +11,17 @@ Threading: pure functions and frozen values, but for ``HeadBuffer``, which belon
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
 from ..checks import CONTROL, TOKEN
+from ..headers import Headers
+from .shown_head import escaped
 
 __all__ = [
-    "BadHead", "HeadBuffer", "Headers", "Request", "Response", "check_request_size", "check_response_size",
+    "BadHead", "HeadBuffer", "Request", "Response", "TlsInstead", "check_request_size", "check_response_size",
     "parse_request", "parse_response",
 ]  # fmt: skip
 
@@ -29,6 +31,8 @@ MAX_HEADER_BYTES = 32 * 1024  # bytes of all header fields of a request
 MAX_RESPONSE = 40 * 1024  # bytes of the whole head of a response
 MAX_QUERY_FIELDS = 64
 _END = b"\r\n\r\n"
+_ENDS_WITH_BARE_LF = (b"\n\r\n", b"\n\n")
+_TLS_RECORDS = (0x15, 0x16)  # an alert, a handshake message (RFC 8446 section 5.1)
 _REQUEST_LINE = re.compile(r"([A-Z]{1,20}) ([!-~]+) HTTP/1\.1")
 _STATUS_LINE = re.compile(r"HTTP/1\.[01] ([1-9][0-9]{2})(?: ([^\r\n]*))?")
 _HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
@@ -46,36 +50,11 @@ class BadHead(ValueError):
         self.text = text
 
 
-class Headers(Mapping[str, str]):
-    """Header fields by case-insensitive name; of a repeated one, the values joined by commas (RFC 9110 section 5.3)."""
+class TlsInstead(BadHead):
+    """No head, but TLS: the peer takes this for a connection with it, or has answered in it."""
 
-    __slots__ = ("_fields",)
-
-    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
-        self._fields: dict[str, list[str]] = {}
-        for name, value in fields:
-            self._fields.setdefault(name.lower(), []).append(value)
-
-    def get_all(self, name: str) -> list[str]:
-        """Every value of ``name``, in the order received; an empty list if there is none."""
-        return list(self._fields.get(name.lower(), ()))
-
-    def tokens(self, name: str) -> list[str]:
-        """The comma-separated elements of ``name``, over all its lines, empty ones left out."""
-        parts = (part.strip() for value in self._fields.get(name.lower(), ()) for part in value.split(","))
-        return [part for part in parts if part]
-
-    def __getitem__(self, name: str) -> str:
-        return ", ".join(self._fields[name.lower()])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._fields)
-
-    def __len__(self) -> int:
-        return len(self._fields)
-
-    def __repr__(self) -> str:  # names only: values may be secrets
-        return f"<Headers {', '.join(self._fields)}>"
+    def __init__(self) -> None:
+        super().__init__(400, "expected HTTP, got TLS: this port has none, use ws:// and http:// here")
 
 
 @dataclass(frozen=True)
@@ -111,21 +90,29 @@ class HeadBuffer:
     """Gathers a head from the pieces it comes in, and finds its end; every byte is looked at once or twice.
 
     ``check_size(size, line)`` is asked for as long as the end has not come: ``size`` bytes belong to the head for
-    certain, of which ``line`` to its first line.  It raises BadHead beyond its bounds.
+    certain, of which ``line`` to its first line.  It raises BadHead beyond its bounds.  ``bare_lf``: lines may end in
+    LF alone.
     """
 
-    def __init__(self, check_size: Callable[[int, int], None]) -> None:
+    def __init__(self, check_size: Callable[[int, int], None], *, bare_lf: bool = False) -> None:
         self._check_size = check_size
+        self._ends = _ENDS_WITH_BARE_LF if bare_lf else (_END,)
         self._data = bytearray()
         self._line = -1  # bytes of the first line; -1: its end has not come
 
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """The head without the empty line that ends it, and what came behind; None while it has not ended."""
+        """The head without the empty line that ends it, and what came behind; None while it has not ended.
+
+        TlsInstead as soon as the first byte says so: the rest of it may never come.
+        """
         searched = max(0, len(self._data) - len(_END) + 1)  # an end may have come in part
         self._data += data
-        end = self._data.find(_END, searched)
-        if end >= 0:
-            return bytes(self._data[:end]), bytes(self._data[end + len(_END) :])
+        if self._data[:1] and self._data[0] in _TLS_RECORDS:
+            raise TlsInstead
+        found = [(at, at + len(end)) for end in self._ends if (at := self._data.find(end, searched)) >= 0]
+        if found:
+            end, behind = min(found)
+            return bytes(self._data[:end]), bytes(self._data[behind:])
         if self._line < 0:
             self._line = self._data.find(b"\r\n", searched)
         size = max(0, len(self._data) - len(_END) + 1)
@@ -175,21 +162,32 @@ def parse_request(head: bytes, peer: Any, secure: bool) -> Request:
 
 def parse_response(head: bytes) -> Response:
     """The response whose head this is; BadHead for what is none."""
-    line, *lines = head.decode("latin-1").split("\r\n")
+    line, *lines = (line.removesuffix("\r") for line in head.decode("latin-1").split("\n"))
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
-        raise BadHead(0, "the response does not begin with an HTTP status line")
+        raise BadHead(0, f"the response does not begin with an HTTP status line, but: {escaped(line, 60)}")
     status = int(match[1])
     if len(lines) > MAX_HEADERS:
         raise BadHead(status, f"the response has more than {MAX_HEADERS} headers")
     try:
-        return Response(status, match[2] or "", Headers(map(_parse_field, lines)))
+        return Response(status, (match[2] or "").strip(), Headers(map(_parse_field, _unfold(lines))))
     except BadHead:
         raise BadHead(status, "the response has a malformed header") from None
 
 
+def _unfold(lines: list[str]) -> list[str]:
+    """Lines that begin with a blank go on the one before (RFC 9112 section 5.2: a client puts a space there)."""
+    unfolded: list[list[str]] = []
+    for line in lines:
+        if unfolded and line.startswith((" ", "\t")):
+            unfolded[-1].append(line.strip(" \t"))
+        else:
+            unfolded.append([line])
+    return [" ".join(parts) for parts in unfolded]
+
+
 def _parse_field(line: str) -> tuple[str, str]:
-    """RFC 9112 section 5, without what it only tolerates: no line is folded, no control character is let through."""
+    """RFC 9112 section 5: no blank before the colon, no control character in the value."""
     name, colon, value = line.partition(":")
     if not colon or not TOKEN.fullmatch(name):
         raise BadHead(400, "expected header lines of the form: Name: value")

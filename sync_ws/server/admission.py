@@ -14,7 +14,10 @@ import threading
 from typing import Any
 
 from ..errors import Refusal
+from ..protocol.handshake import Policy
 from ..timing import Deadline
+from . import voice
+from .answers import capped
 from .connection import Connection
 from .hub import Hub
 from .options import ServerOptions
@@ -26,8 +29,9 @@ __all__ = ["Reception"]
 class Reception:
     """See the module; whoever gets in is the hub's guest."""
 
-    def __init__(self, options: ServerOptions, hub: Hub) -> None:
+    def __init__(self, options: ServerOptions, policy: Policy, hub: Hub) -> None:
         self._options = options
+        self._policy = policy
         self._hub = hub
         self._pending: set[socket.socket] = set()
         self._closed = False
@@ -85,12 +89,11 @@ class Reception:
             if self._closed:  # close() may have come before expect(), or have found the socket without its descriptor
                 raise ConnectionAbortedError("the server is shutting down")
             if isinstance(sock, ssl.SSLSocket):
-                sock.settimeout(deadline.remaining())
-                sock.do_handshake()
+                self._shake_hands(sock, peer, deadline)
             handler = UpgradeHandler(
                 sock,
                 peer,
-                self._options.policy,
+                self._policy,
                 deadline,
                 secure=self._options.ssl_context is not None,
                 authenticate=self._options.authenticate,
@@ -104,6 +107,17 @@ class Reception:
             if connection is None:
                 sock.close()
         return connection
+
+    def _shake_hands(self, sock: ssl.SSLSocket, peer: Any, deadline: Deadline) -> None:
+        """TLS; whoever fails in it is told of as refused, whoever leaves in it is not."""
+        sock.settimeout(capped(deadline.remaining()))
+        try:
+            sock.do_handshake()
+        except ssl.SSLError as exc:
+            if not isinstance(exc, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+                plain = exc.reason == "HTTP_REQUEST"
+                voice.refused(peer, "TLS", "-", "expected TLS, got plain HTTP: use wss://" if plain else str(exc))
+            raise
 
     def _wrap(self, sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
         """The TLS socket, not shaken hands with yet.
@@ -134,7 +148,7 @@ class Reception:
             sock,
             upgrade.request,
             identity=upgrade.identity,
-            subprotocols=self._options.policy.subprotocols,
+            subprotocols=self._policy.subprotocols,
             agreed=upgrade.accepted.agreed,
             early=upgrade.early,
         )

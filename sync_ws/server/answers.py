@@ -18,7 +18,7 @@ from ..protocol.http_head import Request
 from ..timing import Deadline
 from .pages import Pages, content_type, find_page
 
-__all__ = ["NO_THREAD", "Answer", "answer_page", "answer_refusal", "come_again", "write_last"]
+__all__ = ["NO_THREAD", "Answer", "answer_page", "answer_refusal", "capped", "come_again", "write_last"]
 
 log = logging.getLogger("sync_ws.server")
 RETRY_AFTER = 5  # seconds, in the 503 of a full server
@@ -28,6 +28,7 @@ NO_THREAD = (
     "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
     f"Retry-After: {RETRY_AFTER}\r\nContent-Length: {len(FULL) + 1}\r\nConnection: close\r\n\r\n{FULL}\n"
 ).encode()
+LONGEST = 3600.0  # seconds in one system call: a socket's timeout is milliseconds in a C int for some of them
 PATIENCE = 2.0  # seconds for a peer to take its answer and to stop sending
 LINGER_BYTES = 256 * 1024  # read and thrown away behind a refused request
 
@@ -47,24 +48,30 @@ def come_again(text: str = FULL) -> Refusal:
 
 def answer_refusal(refusal: Refusal) -> Answer:
     """The refusal's status and its one line of text."""
-    headers = {"Content-Type": "text/plain; charset=utf-8", **refusal.headers}
+    # it may repeat what came: no browser must take that for a page
+    headers = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff", **refusal.headers}
     return Answer(refusal.status, headers, f"{refusal.text}\n".encode())
 
 
-def answer_page(pages: Pages, request: Request) -> Answer:
-    """The page that is asked for; Refusal if there is none."""
+def answer_page(pages: Pages, request: Request, websocket: str) -> Answer:
+    """The page that is asked for; Refusal if there is none.  ``websocket``: the path where the WebSocket is."""
     page = find_page(pages, request.path)
     if page is None:
-        raise Refusal(404, "no such page")
+        raise Refusal(404, f"no such page; the WebSocket is at {websocket}")
     if request.method not in ("GET", "HEAD"):
         raise Refusal(405, "expected the method GET or HEAD", {"Allow": "GET, HEAD"})
     headers = {"Content-Type": content_type(page), "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
     try:
         body = page.read_bytes()
     except OSError as exc:  # removed a moment ago, or not ours to read
-        log.warning("the page %s cannot be read: %s", ascii(str(page)), exc)
-        raise Refusal(404, "no such page") from None
+        log.info("the page %s cannot be read: %s", ascii(str(page)), exc)
+        raise Refusal(404, f"no such page; the WebSocket is at {websocket}") from None
     return Answer(200, headers, body)
+
+
+def capped(timeout: float | None) -> float | None:
+    """``timeout`` as a socket takes it; whoever waits looks at the deadline again afterwards."""
+    return None if timeout is None else min(timeout, LONGEST)
 
 
 def write_last(sock: socket.socket, data: bytes) -> None:

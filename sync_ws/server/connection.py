@@ -12,6 +12,7 @@ the connection's own thread, in order with everything else.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn
@@ -74,6 +75,7 @@ class Connection(Conversation, simple_websocket.Server):  # type: ignore[misc]
     ) -> None:
         Conversation.__init__(self, Inbox())  # and not simple_websocket.Server's, see the module
         self.name = name
+        self.made = time.monotonic()
         self.request = request
         self.identity = identity
         self.subprotocols = list(subprotocols)

@@ -24,21 +24,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..channel.housekeeper import Housekeeper
-from ..checks import check_seconds
+from ..checks import check_function, check_seconds
 from ..endings import CloseCode, Reason
 from ..errors import ConnectionClosed, Refusal, SendTimeout
 from ..events import EventBus, H
 from ..forking import ToldOfForks
+from ..interrupts import Waiters
 from ..messages import Data, Message, as_payload
 from ..protocol.frames import encode_frame
 from ..protocol.handshake import Agreed
 from ..protocol.http_head import Request
 from ..timing import Deadline
+from . import voice
 from .answers import come_again
 from .connection import Connection
 from .options import HubOptions
 from .registry import Claim, NameTaken, NoPlace, Registry
-from .state import ServerState, check_transition
+from .state import Life, ServerState
 
 __all__ = ["Delivery", "Hub"]
 
@@ -70,6 +72,7 @@ class Hub:
         name_policy: str = "replace",
         max_message: int = 1 << 20,
         max_fragments: int = 1024,
+        max_frame: int | None = None,
         max_connections: int = 1000,
         send_timeout: float = 10.0,
         close_timeout: float = 5.0,
@@ -82,18 +85,22 @@ class Hub:
             max_connections=max_connections,
             max_message=max_message,
             max_fragments=max_fragments,
+            max_frame=max_frame,
             send_timeout=send_timeout,
             close_timeout=close_timeout,
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
         )
         self._limits = self._options.limits
+        if handler is not None:
+            check_function("handler", handler, "a connection")
         self._handler = handler
         self._name = name
         self._bus = EventBus(EVENTS, on_error=self._event_function_raised)
         self._registry: Registry[Connection] = Registry(name_policy, max_connections)
         self._housekeeper: Housekeeper | None = None  # set with RUNNING, for good
-        self._state = ServerState.NEW
+        self._life = Life()
+        self._unclean_ends, self._trouble = voice.Sparing(), voice.Sparing()
         self._counters = dict.fromkeys(COUNTERS, 0)
         self._guests: dict[Claim[Connection], int] = {}  # admitted and not ended -> whose thread has it in hand, or 0
         self._claims: dict[Connection, Claim[Connection]] = {}
@@ -101,10 +108,10 @@ class Hub:
         _hubs.add(self)
 
     def _make_locks(self) -> None:
-        # guards _state, _counters, _guests and _claims; any thread, for dictionary operations and assignments only.
+        # guards _life, _counters, _guests and _claims; any thread, for dictionary operations and assignments only.
         # Reentrant: a signal's handler that calls shutdown may have interrupted the thread that holds it
         self._lock = threading.RLock()
-        self._departure = threading.Condition(self._lock)  # _guests has become smaller
+        self._leaving = Waiters()  # for _guests to become fewer
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -128,11 +135,12 @@ class Hub:
             housekeeper.start()
             with self._lock:
                 if self._state is ServerState.NEW:
-                    self._enter(ServerState.RUNNING)
                     self._housekeeper, kept = housekeeper, True
+                    self._life.reach(ServerState.RUNNING)
         finally:
-            if not kept:  # an interrupt, or another thread was faster, or it was shut down meanwhile
-                housekeeper.stop(1.0)
+            # an interrupt, or another thread was faster, or it was shut down meanwhile, by a signal's handler perhaps
+            if not kept or self._state in (ServerState.STOPPING, ServerState.STOPPED):
+                housekeeper.stop(GRACE)
 
     def shutdown(self, timeout: float = 5.0) -> tuple[Connection, ...]:
         """Admit nobody any more, close every connection with 1001, and wait until they have ended.
@@ -150,29 +158,25 @@ class Hub:
         """``shutdown``, with ``wait`` to wait for the guests to leave: called twice, until ``deadline`` and then, when
         whoever had not left by it has been cut off, for a moment."""
         with self._lock:
-            if self._state is not ServerState.STOPPED:
-                self._enter(ServerState.STOPPING)
+            self._life.reach(ServerState.STOPPING)
         for connection in self._registry.everyone():
             connection.channel.start_close(CloseCode.GOING_AWAY, "the server is shutting down")
         wait(deadline)
         with self._lock:
-            self._enter(ServerState.STOPPED)
+            self._life.reach(ServerState.STOPPED)
         for connection in self._registry.everyone():
             self._cut_off(connection)
         wait(Deadline(GRACE))
         if self._housekeeper is not None:
-            self._housekeeper.stop(1.0)
+            self._housekeeper.stop(GRACE)
 
-    def _enter(self, state: ServerState) -> None:
-        """With ``_lock`` held."""
-        check_transition(self._state, state)
-        self._state = state
+    @property
+    def _state(self) -> ServerState:
+        return self._life.state
 
     def _wait_for_departures(self, deadline: Deadline) -> None:
         here = threading.get_ident()
-        with self._lock:
-            while any(thread != here for thread in list(self._guests.values())) and not deadline.passed:
-                self._departure.wait(deadline.remaining())
+        self._leaving.wait(lambda: all(thread == here for thread in list(self._guests.values())), deadline)
 
     def _cut_off(self, connection: Connection) -> None:
         connection.channel.abort(Reason("the server was shut down", CloseCode.GOING_AWAY, by_us=True))
@@ -183,7 +187,7 @@ class Hub:
         self._registry.forget_in_child(empty=self._state is not ServerState.NEW)
         if self._state is not ServerState.NEW:
             self._guests, self._claims, self._housekeeper = {}, {}, None
-            self._enter(ServerState.STOPPED)
+            self._life.reach(ServerState.STOPPED)
 
     def __enter__(self) -> Hub:
         return self
@@ -195,8 +199,13 @@ class Hub:
 
     def on(self, event: str, function: H) -> H:
         """Call ``function`` at every ``event``: ``open(conn)``, ``message(conn, message)``, ``close(conn, reason)``,
-        ``error(conn, exception)``, ``heartbeat(conn, text)``.  What it raises is logged and emitted as ``error``."""
-        return self._bus.on(event, function)
+        ``error(conn, exception)``, ``heartbeat(conn, text)``.  What it raises is logged and emitted as ``error``.
+
+        ValueError for ``message`` beside a handler: that one receives the messages.
+        """
+        if event == "message" and self._handler is not None:
+            raise ValueError("the handler receives the messages, so nobody would be called: give one of the two")
+        return self._bus.on(event, check_function("an event's function", function, "a connection, and what it is told"))
 
     def off(self, event: str, function: Callable[..., Any]) -> bool:
         """Take a subscription back; whether there was one."""
@@ -263,7 +272,7 @@ class Hub:
             claim = self._registry.claim(name)
         except (NoPlace, RuntimeError, OSError) as exc:
             if not isinstance(exc, NoPlace):
-                log.warning("no thread or pipe to look after connections: %s", exc)
+                voice.accept_trouble("no thread or pipe to look after connections", exc, self._trouble)
             raise come_again() from None
         except NameTaken:
             raise Refusal(409, "expected a name that is not in use") from None
@@ -281,7 +290,7 @@ class Hub:
         self._registry.release(claim)
         with self._lock:
             self._guests.pop(claim, None)
-            self._departure.notify_all()
+        self._leaving.wake()
 
     def connect(
         self,
@@ -340,7 +349,10 @@ class Hub:
         replaced = self._registry.open(self._claims[connection], connection)
         with self._lock:
             self._counters["opened"] += 1
+        voice.opened(connection)
         for old in replaced:
+            # it may have been too late itself: then a newer one of its name is open already
+            voice.taken_over(connection if old is not connection else self._registry.get(str(old.name), old), old)
             old.channel.start_close(CloseCode.REPLACED, "replaced by a newer connection of this name")
         # shown first, asked then: a shutdown either sees it or is seen here
         if self._state is not ServerState.RUNNING:
@@ -362,7 +374,7 @@ class Hub:
             with self._lock:
                 del self._claims[connection]
                 self._guests.pop(claim, None)
-                self._departure.notify_all()
+            self._leaving.wake()
 
     def _part(self, connection: Connection, claim: Claim[Connection]) -> None:
         channel = connection.channel
@@ -379,6 +391,7 @@ class Hub:
                 connection.tell_notes()
                 self._bus.emit("close", connection, channel.reason)
             finally:
+                voice.ended(connection, self._unclean_ends)
                 channel.release()
 
     def _handle(self, connection: Connection) -> None:

@@ -4,7 +4,7 @@ Why so: ``http.server``'s loop spins at full speed when the process is out of de
 once and the connection stays in the backlog.  Here a failing ``accept`` is followed by a pause, and a connection that
 gets no thread is refused.
 
-Threading: one daemon thread; ``stop`` from any thread.
+Threading: one daemon thread; ``stop`` from any thread, and from a signal's handler whatever it interrupted here.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from ..forking import ToldOfForks
+from ..interrupts import Flag
 from ..net.waiting import READABLE, Waker, wait
 from ..timing import Deadline
+from . import voice
+from .joining import join
 
 __all__ = ["Listener"]
 
@@ -30,33 +34,37 @@ class Listener:
 
     ``accepted(sock, peer)`` is called in that thread and must not block; False from it means that the connection is
     one too many, RuntimeError that there is no thread for it.  Then ``refusal`` is sent (nothing, if it is empty).
-    OSError when the address cannot be bound.
+    ``stopped()`` is called in it when it was told to stop, before the socket is closed.  OSError when the address
+    cannot be bound.
     """
 
     def __init__(
-        self, host: str, port: int, accepted: Callable[[socket.socket, Any], bool], refusal: bytes = b""
+        self,
+        host: str,
+        port: int,
+        accepted: Callable[[socket.socket, Any], bool],
+        refusal: bytes = b"",
+        stopped: Callable[[], object] = lambda: None,
     ) -> None:
         self._accepted = accepted
         self._refusal = refusal
+        self._stopped = stopped
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._sock = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=False)
         self._sock.setblocking(False)
         name = self._sock.getsockname()
         self.address: tuple[str, int] = (name[0], name[1])
         self._waker: Waker | None = None  # made by start: a listener that was never started holds the socket only
-        self._stopping = threading.Event()
+        self._trouble = voice.Sparing()
+        self._stopping = Flag()
         self._thread: threading.Thread | None = None
-        # guards _closed; held while closing, by any thread
-        self._lock = threading.Lock()
-        self._closed = False
         _listeners.add(self)
 
     def start(self, name: str) -> None:
         """Begin to accept; nothing after ``stop``.  RuntimeError when the system has no thread to give."""
-        with self._lock:
-            if self._closed:
-                return
-            self._waker = Waker()
+        if self._stopping.is_set():
+            return
+        self._waker = Waker()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         try:
             self._thread.start()
@@ -72,24 +80,20 @@ class Listener:
         thread = self._thread
         if thread is None or thread.ident is None:  # if it is being started, it finds _stopping set
             self._close()
-        elif thread is not threading.current_thread():
-            thread.join(deadline.remaining())
+        else:
+            join([thread], deadline)
 
     def _close(self) -> None:
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            self._sock.close()
-            if self._waker is not None:
-                self._waker.close()
+        """Any number of times, by any thread: both of them close once."""
+        self._sock.close()
+        if self._waker is not None:
+            self._waker.close()
 
     def _forget_in_child(self) -> None:
         """After fork: a copy of the socket would keep the port open after the parent has closed it.  A listener that
         was not started yet is left alone: the child may be meant to start it."""
         if self._thread is not None:
             self._stopping.set()
-            self._lock = threading.Lock()
             if self._waker is not None:
                 self._waker.forget_in_child()
             self._close()
@@ -100,6 +104,7 @@ class Listener:
                 wait(self._sock.fileno(), READABLE, None, self._waker)
                 while not self._stopping.is_set() and self._accept_one():
                     pass
+            self._stopped()
         finally:
             self._close()
 
@@ -111,14 +116,15 @@ class Listener:
             return False
         except OSError as exc:  # out of descriptors or memory, or the peer has left already
             if not self._stopping.is_set():
-                log.warning("accept failed, next try in %g s: %s", PAUSE, exc)
+                voice.accept_trouble(f"accept failed, next try in {PAUSE:g} s", exc, self._trouble)
                 self._stopping.wait(PAUSE)
             return False
         try:
             if not self._accepted(sock, peer):
+                voice.refused(peer, 503, "-", "too many connections (the option max_connections), or shutting down")
                 self._refuse(sock, 0.0)
         except (RuntimeError, MemoryError) as exc:
-            log.warning("no thread for a new connection: %s", exc)
+            voice.accept_trouble(f"refused 503: {voice.place(peer)}, no thread for it", exc, self._trouble)
             self._refuse(sock, PAUSE)
         return True
 

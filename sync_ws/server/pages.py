@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
+from ..checks import shown
+
 __all__ = ["BROWSER_PREFIX", "Pages", "check_pages", "content_type", "find_page"]
 
 Pages = Path | Mapping[str, Path]
@@ -31,19 +33,29 @@ _TYPES = {  # the system's own table is not to be relied on for what a browser i
 }
 
 
-def check_pages(pages: str | Path | Mapping[str, str | Path] | None) -> Pages | None:
-    """A folder, or a mapping of paths to files; ValueError if the folder or a file is not there."""
+def check_pages(pages: str | Path | Mapping[str, str | Path] | None, path: str = "") -> Pages | None:
+    """A folder, or a mapping of paths to files; ValueError if the folder or a file is not there, or if a page is at
+    ``path``, where the WebSocket is."""
     if pages is None:
         return None
+    if not isinstance(pages, (str, Path, Mapping)):
+        raise TypeError(f"pages is a folder, or a mapping of paths to files, not {shown(pages)}")
     if isinstance(pages, Mapping):
-        files = {path: Path(file) for path, file in pages.items()}
-        for path, file in files.items():
-            if not path.startswith("/") or not file.is_file():
-                raise ValueError(f"pages maps paths such as / to files that exist, not {path!r} to {str(file)!r}")
-        return files
+        return {url: _check_page(url, file, path) for url, file in pages.items()}
     if not Path(pages).is_dir():
-        raise ValueError(f"pages is a folder, or a mapping of paths to files, not {str(pages)!r}")
+        what = "is a file: give a mapping such as {'/': 'page.html'}" if Path(pages).exists() else "does not exist"
+        raise ValueError(f"pages is a folder, or a mapping of paths to files, and {shown(str(pages))} {what}")
     return Path(pages)
+
+
+def _check_page(url: str, file: str | Path, path: str) -> Path:
+    if not isinstance(url, str) or not isinstance(file, (str, Path)):
+        raise TypeError(f"pages maps paths such as / to files, not {shown(url)} to {shown(file)}")
+    if not url.startswith("/") or not Path(file).is_file():
+        raise ValueError(f"pages maps paths such as / to files that exist, not {shown(url)} to {shown(str(file))}")
+    if url == path:
+        raise ValueError(f"pages has {shown(url)}, which is the path of the WebSocket")
+    return Path(file)
 
 
 def find_page(pages: Pages, path: str) -> Path | None:

@@ -15,22 +15,28 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..checks import check_seconds
+from ..checks import check_function, check_seconds
 from ..events import H
 from ..forking import ToldOfForks
+from ..interrupts import Flag
 from ..messages import Data
 from ..protocol.http_head import Request
 from ..timing import Deadline
+from . import voice
 from .admission import Reception
 from .answers import NO_THREAD
 from .connection import Connection
 from .hub import Delivery, Hub
+from .joining import join
 from .listener import Listener
-from .options import ServerOptions
-from .state import ServerState, check_transition
+from .options import ServerOptions, check_address
+from .policy import hosts_for
+from .state import Life, ServerState
+from .termination import Termination
 
 __all__ = ["Server"]
 
@@ -56,12 +62,14 @@ class Server:
         name_policy: str = "replace",
         require_name: bool = False,
         origins: Collection[str] | None = None,
+        hosts: Collection[str] | None = None,
         authenticate: Callable[[Request], Any] | None = None,
         subprotocols: Iterable[str] = (),
         compression: bool = False,
         pages: str | Path | Mapping[str, str | Path] | None = None,
         max_message: int = 1 << 20,
         max_fragments: int = 1024,
+        max_frame: int | None = None,
         max_connections: int = 1000,
         handshake_timeout: float = 10.0,
         send_timeout: float = 10.0,
@@ -75,12 +83,14 @@ class Server:
             name_policy=name_policy,
             require_name=require_name,
             origins=origins,
+            hosts=hosts,
             authenticate=authenticate,
             subprotocols=subprotocols,
             compression=compression,
             pages=pages,
             max_message=max_message,
             max_fragments=max_fragments,
+            max_frame=max_frame,
             max_connections=max_connections,
             handshake_timeout=handshake_timeout,
             send_timeout=send_timeout,
@@ -88,19 +98,24 @@ class Server:
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
         )
-        self._state = ServerState.NEW
+        check_address(host, port)
+        if handler is not None:
+            check_function("handler", handler, "a connection")
+        self._life = Life()
         self._accepted = self._refused = 0
         self._threads: set[threading.Thread] = set()
         self._numbers = itertools.count(1)
         self._make_locks()
         # a client that expects TLS could not read the refusal
-        self._listener = Listener(host, port, self._accept, NO_THREAD if ssl_context is None else b"")
+        refusal = NO_THREAD if ssl_context is None else b""
+        self._listener = Listener(host, port, self._accept, refusal, self._accepts_no_more)
         self.host, self.port = self._listener.address
         self._hub = Hub(
             handler,
             name_policy=name_policy,
             max_message=max_message,
             max_fragments=max_fragments,
+            max_frame=max_frame,
             max_connections=max_connections,
             send_timeout=send_timeout,
             close_timeout=close_timeout,
@@ -108,14 +123,15 @@ class Server:
             ping_timeout=ping_timeout,
             name=f"sync_ws-{self.port}",
         )
-        self._reception = Reception(options, self._hub)
+        names = hosts_for(options.host_names, host, self._listener.address, options.policy.origins)
+        self._reception = Reception(options, replace(options.policy, hosts=names), self._hub)
         _servers.add(self)
 
     def _make_locks(self) -> None:
-        # guards _state, _threads and the two counters; any thread, for set operations and assignments only.
+        # guards _life, _threads and the two counters; any thread, for set operations and assignments only.
         # Reentrant: a signal's handler that calls shutdown may have interrupted the thread that holds it
         self._lock = threading.RLock()
-        self._ended = threading.Event()  # shutdown has done what it could
+        self._leave = Flag()  # serve_forever is to end: shutdown has done what it could, or SIGTERM came
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -143,7 +159,7 @@ class Server:
             state = self._state
             if state is not ServerState.NEW:
                 raise RuntimeError(f"a server is started once; this one is {state.value}")
-            self._enter(ServerState.RUNNING)
+            self._life.reach(ServerState.RUNNING)
         try:
             self._hub.start()
             self._listener.start(f"sync_ws-{self.port}-accept")
@@ -152,63 +168,65 @@ class Server:
             raise
         if self._state is not ServerState.RUNNING:  # shut down meanwhile, by a signal's handler perhaps
             self.shutdown()
+        else:
+            voice.listening(self.url)
         return self
 
     def serve_forever(self) -> None:
-        """Start, if that has not been done; returns after ``shutdown``, and shuts down at an interrupt (Ctrl-C), which
-        it passes on."""
-        try:
-            if self._state is ServerState.NEW:
-                self.start()
-            # in steps: Python does not see a signal that comes just before a wait begins, or to another thread,
-            # until the wait ends
-            while not self._ended.wait(0.5):
-                pass
-        except BaseException:
-            self.shutdown()
-            raise
+        """Start, if that has not been done; returns after ``shutdown``.
+
+        An interrupt (Ctrl-C) shuts it down and is passed on.  SIGTERM, in the main thread and unless the application
+        has a handler for it, shuts it down, and this returns.
+        """
+        with Termination(self._leave.set):
+            try:
+                if self._state is ServerState.NEW:
+                    self.start()
+                self._leave.wait()
+            finally:
+                if self._state is not ServerState.STOPPED:
+                    self.shutdown()
 
     def shutdown(self, timeout: float = 5.0) -> tuple[threading.Thread, ...]:
         """Stop accepting, close every connection with 1001, and wait for their threads.
 
         Back within ``timeout`` seconds (a little more when connections must be cut); returns the threads that are
         still alive, because a handler does not return: empty when clean.  Idempotent; from any thread, a handler's
-        own is not waited for.
+        own is not waited for, and from a signal's handler.
         """
         deadline = Deadline(check_seconds("timeout", timeout, zero=True))
         with self._lock:
-            if self._state is not ServerState.STOPPED:
-                self._enter(ServerState.STOPPING)
+            self._life.reach(ServerState.STOPPING)
         self._listener.stop(deadline)
         self._reception.close()
         self._hub.end_all(deadline, self._join)
         with self._lock:
-            self._enter(ServerState.STOPPED)
+            self._life.reach(ServerState.STOPPED)
             threads = self._threads - {threading.current_thread()}
-        self._ended.set()
+        self._leave.set()
         return tuple(thread for thread in threads if thread.is_alive())
 
-    def _enter(self, state: ServerState) -> None:
-        """With ``_lock`` held."""
-        check_transition(self._state, state)
-        self._state = state
+    @property
+    def _state(self) -> ServerState:
+        return self._life.state
 
     def _join(self, deadline: Deadline) -> None:
         with self._lock:
             threads = list(self._threads)
-        for thread in threads:
-            # one without an ident is about to be started, or could not be; it will find the server stopped
-            if thread.ident is not None and thread is not threading.current_thread():
-                thread.join(deadline.remaining())
+        join(threads, deadline)  # one that could not begin, or is about to, finds the server stopped
+
+    def _accepts_no_more(self) -> None:
+        """In the accepting thread, and not in the one that calls shutdown: see ``voice``."""
+        voice.stopped(self.url, len(self._hub.connections))
 
     def _forget_in_child(self) -> None:
         """After fork: threads are the parent's, and may have held the lock."""
         self._make_locks()
         self._reception.forget_in_child()
         if self._state is not ServerState.NEW:
-            self._enter(ServerState.STOPPED)
+            self._life.reach(ServerState.STOPPED)
             self._threads = set()
-            self._ended.set()
+            self._leave.set()
 
     def __enter__(self) -> Server:
         return self
@@ -302,10 +320,10 @@ class Server:
             if connection is None:
                 with self._lock:
                     self._refused += 1
-        except OSError as exc:  # ssl.SSLError is one
-            log.debug("%s left during its opening handshake: %s", peer[0], exc)
+        except OSError as exc:
+            log.debug("%s left during its opening handshake: %s", voice.place(peer), exc)
         except Exception:
-            log.exception("the opening handshake of %s failed", peer[0])
+            log.exception("the opening handshake of %s failed", voice.place(peer))
         try:
             if connection is not None:
                 self._hub.run(connection)

@@ -1,20 +1,23 @@
-"""The life of a server, and of a hub: its states and the transitions between them.
+"""The life of a server, and of a hub.
 
 Why so: "shutting down" and "shut down" differ for a connection that comes late: the first still says goodbye to it
 (1001), after the second nobody would look after it any more, so it is cut off.
 
-Threading: pure functions and constants.
+A life only goes forward, and where it is follows from what has been reached.  So a step that a signal's handler
+interrupts, to shut everything down, cannot take back what the handler has done when it goes on afterwards.
+
+Threading: whoever reads may be anyone; whoever decides by what is read, and then goes on, holds the owner's lock.
 """
 
 from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["TRANSITIONS", "ServerState", "check_transition"]
+__all__ = ["Life", "ServerState"]
 
 
 class ServerState(Enum):
-    """Where a server or a hub is in its life."""
+    """Where a server or a hub is in its life, in this order; states may be left out."""
 
     NEW = "new"  # made; no thread runs for it, and a fork's copy is as good as the original
     RUNNING = "running"
@@ -22,16 +25,22 @@ class ServerState(Enum):
     STOPPED = "stopped"  # whoever is left is cut off; over for good
 
 
-TRANSITIONS: dict[ServerState, frozenset[ServerState]] = {
-    ServerState.NEW: frozenset({ServerState.RUNNING, ServerState.STOPPING}),
-    # straight to STOPPED: the copy in a forked process, for connections and threads are the parent's
-    ServerState.RUNNING: frozenset({ServerState.STOPPING, ServerState.STOPPED}),
-    ServerState.STOPPING: frozenset({ServerState.STOPPING, ServerState.STOPPED}),
-    ServerState.STOPPED: frozenset({ServerState.STOPPED}),
-}
+_BACKWARDS = tuple(reversed(ServerState))
 
 
-def check_transition(old: ServerState, new: ServerState) -> None:
-    """RuntimeError for a transition that is not in the table."""
-    if new not in TRANSITIONS[old]:
-        raise RuntimeError(f"a server does not go from {old.value} to {new.value}")
+class Life:
+    """See the module."""
+
+    __slots__ = ("_reached",)
+
+    def __init__(self) -> None:
+        self._reached = {ServerState.NEW}
+
+    @property
+    def state(self) -> ServerState:
+        """The last state of those reached."""
+        return next(state for state in _BACKWARDS if state in self._reached)
+
+    def reach(self, state: ServerState) -> None:
+        """It has come as far as ``state``, or had come further."""
+        self._reached.add(state)

@@ -24,7 +24,8 @@ from ..errors import Refusal
 from ..protocol import handshake
 from ..protocol.http_head import BadHead, HeadBuffer, Request, check_request_size, parse_request
 from ..timing import Deadline
-from .answers import Answer, answer_page, answer_refusal, write_last
+from . import voice
+from .answers import Answer, answer_page, answer_refusal, capped, write_last
 from .pages import Pages
 from .policy import Authenticate
 
@@ -82,8 +83,10 @@ class UpgradeHandler(BaseHTTPRequestHandler):
             request = parse_request(head, self.client_address, self.secure)
             self.command, self.path = request.method, request.path
             self.requestline = f"{request.method} {request.path}"
-            if self.pages is not None and request.path != self.policy.path:
-                self._answer(answer_page(self.pages, request))
+            voice.asked(self.client_address, head)
+            if self.pages is not None and self._is_for_a_page(request):
+                handshake.check_host(request, self.policy)
+                self._answer(answer_page(self.pages, request, self.policy.path))
             else:
                 accepted = handshake.check(request, self.policy)
                 self.upgrade = Upgrade(request, accepted, authenticated(request, self.authenticate), early)
@@ -92,15 +95,22 @@ class UpgradeHandler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             self.refuse(refusal)
 
+    def _is_for_a_page(self, request: Request) -> bool:
+        """Whoever wants a WebSocket somewhere else is told where it is, rather than that there is no such page."""
+        upgrades = {token.lower() for token in request.headers.tokens("Upgrade")}
+        return request.path != self.policy.path and "websocket" not in upgrades
+
     def switch(self) -> None:
         """Answer with 101: from here on it is a WebSocket.  OSError when the peer left."""
         assert self.upgrade is not None
-        self.connection.settimeout(self.deadline.remaining())
-        self.connection.sendall(handshake.answer(self.upgrade.accepted))
+        head = handshake.answer(self.upgrade.accepted)
+        self.connection.settimeout(capped(self.deadline.remaining()))
+        self.connection.sendall(head)
+        voice.answered(self.client_address, head)
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with the refusal's status and its one line of text, and end the connection."""
-        log.info("%s refused %s: %s", self.client_address[0], ascii(self.requestline), refusal)
+        voice.refused(self.client_address, refusal.status, self.requestline, refusal.text)
         self._answer(answer_refusal(refusal))
 
     def _answer(self, answer: Answer) -> None:
@@ -115,6 +125,7 @@ class UpgradeHandler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answer.body)))
         self.send_header("Connection", "close")
         self.end_headers()
+        voice.answered(self.client_address, output.getvalue())
         output.write(b"" if self.command == "HEAD" else answer.body)
         try:
             write_last(self.connection, output.getvalue())
@@ -127,8 +138,7 @@ class UpgradeHandler(BaseHTTPRequestHandler):
         return self.server_version
 
     def log_message(self, format: str, *args: Any) -> None:
-        # what the peer sent is escaped, so that a record stays one line; never the query, it may hold a token
-        log.debug("%s %s", self.client_address[0], ascii(format % args))
+        """The handshake and the answer have been told already."""
 
 
 def read_head(sock: socket.socket, deadline: Deadline) -> tuple[bytes, bytes]:
@@ -138,14 +148,13 @@ def read_head(sock: socket.socket, deadline: Deadline) -> tuple[bytes, bytes]:
     """
     buffer = HeadBuffer(check_request_size)
     while True:
-        remaining = deadline.remaining()
+        if deadline.passed:
+            raise Refusal(408, "expected the whole request within the time allowed (the option handshake_timeout)")
         try:
-            if remaining == 0:
-                raise TimeoutError
-            sock.settimeout(remaining)
+            sock.settimeout(capped(deadline.remaining()))
             data = sock.recv(4096)
         except TimeoutError:
-            raise Refusal(408, "expected the whole request within the time allowed") from None
+            continue
         if not data:
             raise ConnectionResetError("the peer left before its request was complete")
         if whole := buffer.feed(data):

@@ -2,8 +2,9 @@
 
 Examples::
 
-    python -m tests.benchmark --quick                 the headline rows, about a minute
-    python -m tests.benchmark                         all of it, about 20 minutes
+    python -m tests.benchmark --quick                 the headline rows, about two minutes
+    python -m tests.benchmark                         all of it, about an hour
+    python -m tests.benchmark --quick --against PATH  this checkout against another one, about three minutes
     python -m tests.benchmark --only ping-pong --only "growth-*" --rounds 3 --seconds 1
     python -m tests.benchmark --load build/benchmark.json --markdown
 
@@ -25,10 +26,10 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from tests.benchmark import chart, machine, report
+from tests.benchmark import chart, machine, report, trees
 from tests.benchmark.contenders import CONTENDERS
-from tests.benchmark.generator import Figures, find_generator
-from tests.benchmark.measures import Bench
+from tests.benchmark.generator import Figures, find_generator, make_pem
+from tests.benchmark.measures import Bench, Load
 from tests.benchmark.processes import MeasureError
 from tests.benchmark.rows import Row, rows
 
@@ -40,6 +41,8 @@ def main() -> int:
     options = parse_arguments()
     signal.signal(signal.SIGTERM, _terminated)
     try:
+        if options.against:
+            return compare(options)
         document = json.loads(options.load.read_text()) if options.load else run(options)
     except KeyboardInterrupt:
         print("\ninterrupted; nothing was written", file=sys.stderr)
@@ -59,12 +62,18 @@ def parse_arguments() -> argparse.Namespace:
     """Defaults depend on ``--quick``."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description="Benchmark of sync_ws.")
     add = parser.add_argument
-    add("--quick", action="store_true", help="headline rows and their targets only, about a minute")
+    add("--quick", action="store_true", help="headline rows and their targets only, about two minutes")
     add(
         "--only",
         action="append",
         metavar="ROW",
         help="a row, or a pattern such as 'growth-*'; may be repeated",
+    )
+    add(
+        "--against",
+        type=Path,
+        metavar="PATH",
+        help="compare this checkout with another one, see tests.benchmark.trees; --quick: about three minutes",
     )
     add("--list", action="store_true", help="name the rows and leave")
     add("--rounds", type=int, help="rounds, of which the median counts (5; quick: 3)")
@@ -99,6 +108,12 @@ def parse_arguments() -> argparse.Namespace:
     if options.list:
         print("\n".join(f"{row.key:<24} {row.title}" for row in rows(options.quick)))
         parser.exit()
+    if options.against:
+        if not (options.against / "sync_ws").is_dir():
+            parser.error(f"{options.against} has no sync_ws")
+        options.rounds = options.rounds or (8 if options.quick else 30)
+        options.seconds, options.warmup = options.seconds or 0.2, 0.05 if options.warmup is None else options.warmup
+        return options
     options.rounds = options.rounds or (3 if options.quick else 5)
     options.seconds = options.seconds or (0.35 if options.quick else 1.5)
     options.warmup = options.warmup if options.warmup is not None else 0.1 if options.quick else 0.5
@@ -109,15 +124,16 @@ def run(options: argparse.Namespace) -> report.Document:
     """Measures what the options ask for; every child process is gone when this returns or raises."""
     described = machine.describe()  # now: the load average is that of others
     chosen, notes = choose(options)
+    notes += [f"without its compiled part: {name}" for name, there in described["compiled"].items() if not there]
     if (load := described["load_average"]) is not None and load > BUSY:
         notes.append(f"the machine was not idle: load average {load} at the start")
-    server_cpus, generator_cpus, pinning = pin(options.pin, options.cpu)
-    with tempfile.TemporaryDirectory(prefix="sync_ws-benchmark-") as scratch, contextlib.ExitStack() as stack:
-        generator = find_generator(options.generator, Path(scratch), generator_cpus)
-        bench = Bench(generator, server_cpus, options.seconds, options.warmup)
-        stack.callback(bench.stop_servers)
+    with tempfile.TemporaryDirectory(prefix="sync_ws-benchmark-") as scratch:
+        bench, pinning = make_bench(options, options.pin, Path(scratch))
+        chosen, impossible = possible(chosen, bench)
+        notes += impossible
+        apart = on_a_core_each(bench, options.cpu) if any(row.split for row in chosen) else bench
         progress = Progress(sum(rounds_of(row, options) * len(row.contenders) for row in chosen))
-        documents = [measure_row(row, bench, options, progress) for row in chosen]
+        documents = [measure_row(row, apart if row.split else bench, options, progress) for row in chosen]
         progress.done()
     return {
         "machine": described,
@@ -126,7 +142,7 @@ def run(options: argparse.Namespace) -> report.Document:
             "rounds": options.rounds,
             "seconds": options.seconds,
             "warmup": options.warmup,
-            "generator": generator.description,
+            "generator": bench.generator.description,
             "pinning": pinning,
         },
         "labels": {key: one.label for key, one in CONTENDERS.items()},
@@ -135,12 +151,65 @@ def run(options: argparse.Namespace) -> report.Document:
     }
 
 
+def compare(options: argparse.Namespace) -> int:
+    """``--against``: prints the table; the figures of every slice go beside those of a full run."""
+    with tempfile.TemporaryDirectory(prefix="sync_ws-benchmark-") as scratch, contextlib.ExitStack() as stack:
+        bench, pinning = make_bench(options, options.pin, Path(scratch))
+        bench.keep = True
+        stack.callback(bench.stop_servers)
+        rows_of_a_round = [row.key for row in trees.COMPARISONS if _wanted(options, row.key)]
+        progress = Progress(options.rounds * len(rows_of_a_round))
+        document = trees.compare(
+            bench, options.against, options.rounds, lambda key: _wanted(options, key), progress.show
+        )
+        progress.done()
+    document["pinning"] = pinning
+    target = options.json.with_name("trees.json")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(document, indent=1) + "\n")
+    print(trees.as_text(document))
+    return 0
+
+
+def _wanted(options: argparse.Namespace, key: str) -> bool:
+    return not options.only or any(fnmatch.fnmatch(key, pattern) for pattern in options.only)
+
+
+def make_bench(options: argparse.Namespace, placing: str, scratch: Path) -> tuple[Bench, str]:
+    """For one placing, and how to say where that is."""
+    server_cpus, generator_cpus, pinning = pin(placing, options.cpu)
+    generator = find_generator(options.generator, scratch, generator_cpus)
+    pem = make_pem(scratch) if "tls" in generator.features else None
+    return Bench(generator, server_cpus, options.seconds, options.warmup, pem), pinning
+
+
+def on_a_core_each(bench: Bench, cpu: int | None) -> Bench:
+    """The same in the other placing."""
+    server_cpus, generator_cpus, _ = pin("split", cpu)
+    generator = dataclasses.replace(bench.generator, cpus=generator_cpus)
+    return dataclasses.replace(bench, generator=generator, cpus=server_cpus)
+
+
+def possible(chosen: list[Row], bench: Bench) -> tuple[list[Row], list[str]]:
+    """The rows that this machine and the load generator can do; and notes on the others."""
+    several = len(os.sched_getaffinity(0)) > 1 if hasattr(os, "sched_getaffinity") else False
+    lacking = {row.key: row.measure.needs - bench.generator.features for row in chosen if isinstance(row.measure, Load)}
+    notes = [
+        f"left out: {row.title} (no {' and '.join(sorted(lacks))} in the load generator)"
+        for row in chosen
+        if (lacks := lacking.get(row.key))
+    ]
+    if not several and any(row.split for row in chosen):
+        notes.append("left out: the rows on a core each (there is one core)")
+    return [row for row in chosen if not lacking.get(row.key) and (several or not row.split)], notes
+
+
 def choose(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
     """The rows to measure, without contenders that are not there; and notes on those."""
     chosen: list[Row] = []
     absent: dict[str, str] = {}
     for row in rows(options.quick):
-        if options.only and not any(fnmatch.fnmatch(row.key, pattern) for pattern in options.only):
+        if not _wanted(options, row.key):
             continue
         here = []
         for key in row.contenders:
@@ -180,15 +249,14 @@ def rounds_of(row: Row, options: argparse.Namespace) -> int:
 
 
 def measure_row(row: Row, bench: Bench, options: argparse.Namespace, progress: Progress) -> report.RowDocument:
-    """A B C A B C ...; servers are started anew for every round, in a quick run for every row."""
+    """A B C B C A C A B ...: everybody has every place in turn."""
     figures: dict[str, list[dict[str, float | str]]] = {key: [] for key in row.contenders}
     rounds = rounds_of(row, options)
     for number in range(rounds):
-        for key in row.contenders:
+        first = number % len(row.contenders)
+        for key in row.contenders[first:] + row.contenders[:first]:
             progress.show(f"{row.key}, round {number + 1} of {rounds}: {CONTENDERS[key].label}")
             figures[key].append(measure_one(row, bench, key))
-        if not options.quick or number == rounds - 1:
-            bench.stop_servers()
     return {
         "key": row.key,
         "title": row.title,

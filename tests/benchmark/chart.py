@@ -22,11 +22,21 @@ COLOURS = {
     "websockets": "#d9730d",
     "simple-websocket": "#a0479f",
     "aiohttp": "#2f9e62",
-    "aiohttp-uvloop": "#2f9e62",
+    "aiohttp-uvloop": "#82b81a",
     "picows": "#c92a3f",
     "socket": "#8a94a0",
 }
-BARS = ("ping-pong", "pipelined", "connections-100", "broadcast", "handshakes", "client-100")
+BARS = (
+    "ping-pong",
+    "pipelined",
+    "connections-100",
+    "broadcast",
+    "handshakes",
+    "client-100",
+    "clients-many",
+    "tls-100",
+    "tls-64k",
+)
 
 Point = tuple[float, float]
 
@@ -64,7 +74,7 @@ def _head(document: Document) -> str:
     machine = document["machine"]
     where = f"{machine['cpu']}, {machine['kernel']}, {machine['python']}, {machine['date']}"
     legend, x = [], MARGIN
-    for key in ("sync_ws", "websockets", "simple-websocket", "aiohttp", "picows", "socket"):
+    for key in ("sync_ws", "websockets", "simple-websocket", "aiohttp", "aiohttp-uvloop", "picows", "socket"):
         label = document["labels"][key]
         legend.append(f'<circle cx="{x + 5}" cy="66" r="5" fill="{COLOURS[key]}"/>' + _text(x + 15, 70, label, 12))
         x += 30 + round(6.4 * len(label))
@@ -118,7 +128,8 @@ def _colour(key: str) -> str:
     name = key.removeprefix("client-")
     if name.startswith("sync_ws"):
         return OURS
-    return next((colour for known, colour in COLOURS.items() if name == known or name.startswith(known + "-")), MUTED)
+    fitting = [known for known in COLOURS if name == known or name.startswith(known + "-")]
+    return COLOURS[max(fitting, key=len)] if fitting else MUTED
 
 
 # ---- lines -------------------------------------------------------------------------------------------------

@@ -63,6 +63,12 @@ _CLIENTS = (
     Contender("client-sync_ws-callbacks", "sync_ws.Client, callbacks", "sync_ws-callbacks", ("sync_ws",)),
     Contender("client-websockets", "websockets.sync.client", "websockets", ("websockets",)),
     Contender("client-websocket-client", "websocket-client", "websocket-client", ("websocket",)),
+    Contender(
+        "client-websocket-client-wsaccel",
+        "websocket-client, wsaccel (C)",
+        "websocket-client-wsaccel",
+        ("websocket", "wsaccel"),
+    ),
     Contender("client-picows", "picows on uvloop (C)", "picows", ("picows", "uvloop")),
 )
 

@@ -1,4 +1,8 @@
-"""The load generator: ``load.c`` where there is a compiler, else ``load_picows``, used alike."""
+"""The load generator: ``load.c`` where there is a compiler, else ``load_picows``, used alike.
+
+The C program has TLS where it can be compiled and linked with OpenSSL (Debian: libssl-dev), and permessage-deflate
+where it can with zlib (zlib1g-dev); without, and with ``load_picows``, those rows are left out.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sync_ws.testing.certificates import make_certificates
 from tests.benchmark.processes import Child, MeasureError, run_once
 
 SOURCE = Path(__file__).with_name("load.c")
@@ -25,6 +30,7 @@ class Generator:
     command: tuple[str, ...]
     description: str
     cpus: frozenset[int]
+    features: frozenset[str] = frozenset()  # "tls", "deflate"
 
     def run(self, mode: str, port: int, arguments: Sequence[str], seconds: float) -> Figures:
         """One bounded run against a server; ``seconds`` is how long it takes at least."""
@@ -41,24 +47,42 @@ class Generator:
         return Child([*self.command, mode, *arguments], cpus=self.cpus)
 
 
+def make_pem(scratch: Path) -> Path:
+    """A throwaway certificate and its key in one file, for all servers."""
+    made = make_certificates(scratch)
+    pem = scratch / "benchmark.pem"
+    pem.write_bytes(made.server_key.read_bytes() + made.server_cert.read_bytes())
+    return pem
+
+
 def find_generator(kind: str, scratch: Path, cpus: frozenset[int]) -> Generator:
     """``kind``: "c", "picows", or "auto" for the first that works here. SystemExit when none does."""
     if kind in ("auto", "c") and (compiled := _compile(scratch)) is not None:
-        return Generator((str(compiled),), "C, epoll (load.c)", cpus)
+        answer = json.loads(run_once([str(compiled), "features"], cpus=cpus, timeout=10))
+        features = frozenset(name for name, there in answer.items() if there)
+        if shutil.which("openssl") is None:  # no certificate for the servers either
+            features -= {"tls"}
+        return Generator((str(compiled),), "C, epoll (load.c)", cpus, features)
     if kind in ("auto", "picows") and importlib.util.find_spec("picows"):
         return Generator((sys.executable, "-m", "tests.benchmark.load_picows"), "picows (load_picows.py)", cpus)
     raise SystemExit("no load generator: neither a C compiler (cc) that compiles load.c, nor the package picows")
 
 
 def _compile(scratch: Path) -> Path | None:
+    """With TLS and compression where OpenSSL and zlib can be compiled and linked with, else without."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         return None
     target = scratch / "load"
-    done = subprocess.run(
-        [compiler, "-O3", "-pthread", "-o", str(target), str(SOURCE)],
-        check=False,
-        capture_output=True,
-        timeout=120,
-    )
-    return target if done.returncode == 0 else None
+    tls, deflate = ("-lssl", "-lcrypto"), ("-lz",)
+    without_tls, without_deflate = ("-DWITHOUT_TLS",), ("-DWITHOUT_DEFLATE",)
+    for extras in (tls + deflate, tls + without_deflate, without_tls + deflate, without_tls + without_deflate):
+        done = subprocess.run(
+            [compiler, "-O3", "-pthread", "-o", str(target), str(SOURCE), *extras],
+            check=False,
+            capture_output=True,
+            timeout=120,
+        )
+        if done.returncode == 0:
+            return target
+    return None

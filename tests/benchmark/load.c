@@ -4,7 +4,11 @@
  *   load handshake --port P [--seconds T] [--warmup W]          connect, upgrade, close: one after the other
  *   load idle      --port P --connections K                     hold them until stdin ends; "check": all echo
  *   load broadcast --port P --connections K [--silent 1] ...    one message sent, K received, then the next
- *   load serve     [--port P]                                   echo server, for the measurements of clients
+ *   load serve     [--port P] [--pem FILE]                      echo server, for the measurements of clients
+ *   load features                                               what it was compiled with
+ *
+ * --tls (one connection only), --deflate: over TLS, with permessage-deflate. --abrupt: leave without a Close frame.
+ * --watch PID: report what CPU time that process used for one message of the measured window.
  *
  * One JSON object a line on stdout. Exit status 1 with {"error": ...} when the peer misbehaves.
  *
@@ -14,6 +18,8 @@
  * Legal shortcuts, which no server can see: one constant mask key and one constant Sec-WebSocket-Key. */
 #define _GNU_SOURCE
 #include "load.h"
+#include "load_tls.h"
+#include "load_deflate.h"
 #include "load_client.h"
 #include "load_serve.h"
 
@@ -23,7 +29,7 @@ static struct histogram latency;
 
 struct window {
     uint64_t start, end, count, last;
-    uint64_t total; /* with the warm-up: what the server spent its CPU time on */
+    double server_cpu; /* what the server had used when the first of them came */
 };
 
 static struct window open_window(void) {
@@ -32,23 +38,33 @@ static struct window open_window(void) {
 }
 
 static void record(struct window *w, uint64_t since, uint64_t now) {
-    w->total++;
     if (now < w->start)
         return;
+    if (!w->count)
+        w->server_cpu = cpu_seconds_of(opt.watch);
     w->count++;
     w->last = now;
     histogram_add(&latency, now - since);
 }
 
-static void report(const struct window *w, const char *unit, int stalled) {
+static double wire_bytes(const struct connection *all) {
+    uint64_t bytes = 0, messages = 0;
+    for (int i = 0; all && i < opt.connections; i++)
+        bytes += all[i].received_wire, messages += all[i].received;
+    return messages ? (double)bytes / (double)messages : 0.0;
+}
+
+static void report(const struct window *w, const struct connection *all, const char *unit, int stalled) {
     double seconds = (double)(w->last - w->start) / 1e9;
+    double server_cpu = opt.watch && w->count > 1
+        ? (cpu_seconds_of(opt.watch) - w->server_cpu) / (double)(w->count - 1) : 0.0;
     printf("{\"mode\": \"%s\", \"connections\": %d, \"in_flight\": %d, \"size\": %zu, \"seconds\": %.4f, "
            "\"%s\": %llu, \"per_second\": %.2f, \"p50_us\": %.2f, \"p99_us\": %.2f, \"max_us\": %.2f, "
-           "\"generator_cpu\": %.3f, \"total\": %llu, \"stalled\": %s}\n",
+           "\"generator_cpu\": %.3f, \"server_cpu_us\": %.4f, \"wire_bytes\": %.1f, \"stalled\": %s}\n",
            opt.mode, opt.connections, opt.in_flight, opt.size, seconds, unit, (unsigned long long)w->count,
            seconds > 0 ? (double)w->count / seconds : 0.0, histogram_at(&latency, 0.50) / 1e3,
            histogram_at(&latency, 0.99) / 1e3, histogram_at(&latency, 1.0) / 1e3,
-           cpu_seconds() / (opt.seconds + opt.warmup), (unsigned long long)w->total,
+           cpu_seconds() / (opt.seconds + opt.warmup), server_cpu * 1e6, wire_bytes(all),
            stalled ? "true" : "false");
     fflush(stdout);
 }
@@ -94,7 +110,7 @@ static void run_echo(void) {
                 going = echo_once(c, &w, 0);
         }
     }
-    report(&w, "messages", 0);
+    report(&w, all, "messages", 0);
     close_all(all);
 }
 
@@ -107,16 +123,19 @@ static void run_handshake(void) {
         uint64_t opened = now_ns();
         send_control(&c, 8, normal, sizeof normal);
         while (!c.closed) {
-            ssize_t n = recv(c.fd, buffer, sizeof buffer, 0);
+            ssize_t n = stream_recv(c.fd, c.tls, buffer, sizeof buffer);
             if (n <= 0)
                 break;
             feed(&c, buffer, (size_t)n);
         }
+        if (c.tls)
+            tls_free(c.tls);
+        free(c.inflate);
         close(c.fd);
         uint64_t now = now_ns();
         record(&w, now - (opened - began), now);
     }
-    report(&w, "handshakes", 0);
+    report(&w, NULL, "handshakes", 0);
 }
 
 static int deliveries(struct connection *c) {
@@ -195,7 +214,7 @@ static void run_broadcast(void) {
         if (!missing)
             record(&w, began, now_ns());
     }
-    report(&w, "broadcasts", missing != 0);
+    report(&w, all, "broadcasts", missing != 0);
     close_all(all);
 }
 
@@ -203,6 +222,10 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
     parse_options(&opt, argc, argv);
     raise_file_limit();
+    if (!strcmp(opt.mode, "features")) {
+        printf("{\"tls\": %s, \"deflate\": %s}\n", HAVE_TLS ? "true" : "false", HAVE_DEFLATE ? "true" : "false");
+        return 0;
+    }
     if (!strcmp(opt.mode, "serve"))
         return serve(opt.port);
     build_train();

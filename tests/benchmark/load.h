@@ -24,7 +24,9 @@ static const uint8_t MASK[4] = {0x37, 0xfa, 0x21, 0x3d};
 
 struct options {
     const char *mode, *path;
-    int port, connections, in_flight, silent, binary;
+    const char *pem; /* serve: certificate and key, then over TLS */
+    int port, connections, in_flight, silent, binary, tls, deflate, abrupt;
+    int watch; /* the process id of the server, 0: its CPU time is not asked for */
     size_t size;
     double seconds, warmup, patience;
 };
@@ -52,13 +54,15 @@ static void *allocate(size_t size) {
 
 static void parse_options(struct options *o, int argc, char **argv) {
     if (argc < 2)
-        fail("usage: load echo|handshake|idle|broadcast|serve --port P [options]; see load.c");
+        fail("usage: load features|echo|handshake|idle|broadcast|serve --port P [options]; see load.c");
     *o = (struct options){.mode = argv[1], .path = "/ws/", .connections = 1, .in_flight = 1, .size = 100,
                           .seconds = 1.0, .warmup = 0.2, .patience = 5.0};
     for (int i = 2; i < argc; i++) {
         const char *name = argv[i];
-        if (!strcmp(name, "--binary")) {
-            o->binary = 1;
+        int *flag = !strcmp(name, "--binary") ? &o->binary : !strcmp(name, "--tls") ? &o->tls
+                  : !strcmp(name, "--deflate") ? &o->deflate : !strcmp(name, "--abrupt") ? &o->abrupt : NULL;
+        if (flag) {
+            *flag = 1;
             continue;
         }
         if (++i == argc)
@@ -66,9 +70,11 @@ static void parse_options(struct options *o, int argc, char **argv) {
         const char *value = argv[i];
         if (!strcmp(name, "--port")) o->port = atoi(value);
         else if (!strcmp(name, "--path")) o->path = value;
+        else if (!strcmp(name, "--pem")) o->pem = value;
         else if (!strcmp(name, "--connections")) o->connections = atoi(value);
         else if (!strcmp(name, "--in-flight")) o->in_flight = atoi(value);
         else if (!strcmp(name, "--silent")) o->silent = atoi(value);
+        else if (!strcmp(name, "--watch")) o->watch = atoi(value);
         else if (!strcmp(name, "--size")) o->size = (size_t)atoll(value);
         else if (!strcmp(name, "--seconds")) o->seconds = atof(value);
         else if (!strcmp(name, "--warmup")) o->warmup = atof(value);
@@ -77,6 +83,10 @@ static void parse_options(struct options *o, int argc, char **argv) {
     }
     if (o->connections < 1 || o->in_flight < 1 || o->silent >= o->connections)
         fail("connections and in-flight start at 1, and not all connections can be silent");
+    if (o->deflate && !strcmp(o->mode, "broadcast"))
+        fail("compression is for echoes");
+    if (o->tls && o->connections > 1)
+        fail("TLS is for one connection: what is decrypted already does not show in epoll");
 }
 
 /* ---- clock, counters ----------------------------------------------------------------------------------- */
@@ -92,6 +102,15 @@ static double cpu_seconds(void) {
     getrusage(RUSAGE_SELF, &u);
     return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
            (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+/* What another process has used so far, to the nanosecond, with the threads it no longer has; 0 for none. */
+static double cpu_seconds_of(int pid) {
+    clockid_t clock;
+    struct timespec t;
+    if (!pid || clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &t))
+        return 0.0;
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
 static void raise_file_limit(void) {

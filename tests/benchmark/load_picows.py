@@ -1,7 +1,7 @@
 """The load generator where there is no C compiler: arguments and JSON as in ``load.c``, on picows.
 
-Slower than the C program: with it, figures of the fastest servers are compressed. The report says which one
-was used.
+Without TLS and compression. Slower than the C program: with it, figures of the fastest servers are compressed. The
+report says which one was used.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ def small_window(url: object) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
     return sock
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """What another process has used so far, as in ``load.h``; 0 for none."""
+    return time.clock_gettime(~pid << 3 | 2) if pid else 0.0
 
 
 class PeerError(Exception):
@@ -82,7 +87,7 @@ class Load:
         self.leaving = False
         self.missing = 0  # replies still awaited, in the modes that wait for all
         self.latencies: list[int] = []
-        self.total = 0
+        self.server_cpu = 0.0  # what the server had used when the first of them came
         self.start = self.end = self.last = 0
 
     async def open_all(self) -> None:
@@ -99,8 +104,9 @@ class Load:
         self.end = self.start + int(self.options.seconds * 1e9)
 
     def record(self, since: int, now: int) -> None:
-        self.total += 1
         if now >= self.start:
+            if not self.latencies:
+                self.server_cpu = cpu_seconds_of(self.options.watch)
             self.latencies.append(now - since)
             self.last = now
 
@@ -148,6 +154,7 @@ class Load:
         seconds = (self.last - self.start) / 1e9
         ordered = sorted(self.latencies)
         usage = resource.getrusage(resource.RUSAGE_SELF)
+        spent = cpu_seconds_of(self.options.watch) - self.server_cpu
 
         def percentile(fraction: float) -> float:
             return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))] / 1e3 if ordered else 0.0
@@ -166,7 +173,7 @@ class Load:
                     "p99_us": percentile(0.99),
                     "max_us": percentile(1.0),
                     "generator_cpu": (usage.ru_utime + usage.ru_stime) / (self.options.seconds + self.options.warmup),
-                    "total": self.total,
+                    "server_cpu_us": spent / max(1, len(ordered) - 1) * 1e6,
                     "stalled": stalled,
                 }
             ),
@@ -265,7 +272,10 @@ async def run(options: argparse.Namespace) -> int:
         return 1
     load.leaving = True
     for peer in load.peers:
-        peer.transport.send_close(picows.WSCloseCode.OK)
+        if options.abrupt:
+            peer.transport.disconnect(graceful=False)
+        else:
+            peer.transport.send_close(picows.WSCloseCode.OK)
     return 0
 
 
@@ -275,7 +285,15 @@ def main() -> int:
     parser.add_argument("mode", choices=MODES)
     parser.add_argument("--path", default="/ws/")
     parser.add_argument("--binary", action="store_true")
-    for name, default in (("port", 0), ("connections", 1), ("in-flight", 1), ("silent", 0), ("size", 100)):
+    parser.add_argument("--abrupt", action="store_true")
+    for name, default in (
+        ("port", 0),
+        ("connections", 1),
+        ("in-flight", 1),
+        ("silent", 0),
+        ("size", 100),
+        ("watch", 0),
+    ):
         parser.add_argument(f"--{name}", type=int, default=default)
     for name, seconds in (("seconds", 1.0), ("warmup", 0.2), ("patience", 5.0)):
         parser.add_argument(f"--{name}", type=float, default=seconds)

@@ -52,9 +52,9 @@ static void accept_value(const char *key, char out[29]) {
     out[28] = 0;
 }
 
-static int send_all(int fd, const uint8_t *data, size_t length) {
+static int send_all(int fd, tls ssl, const uint8_t *data, size_t length) {
     while (length) {
-        ssize_t n = send(fd, data, length, MSG_NOSIGNAL);
+        ssize_t n = stream_send(fd, ssl, data, length, 0);
         if (n <= 0)
             return 0;
         data += n, length -= (size_t)n;
@@ -62,11 +62,11 @@ static int send_all(int fd, const uint8_t *data, size_t length) {
     return 1;
 }
 
-static int upgrade(int fd) {
+static int upgrade(int fd, tls ssl) {
     char request[8192], accepted[29], answer[256];
     size_t have = 0;
     do {
-        ssize_t n = recv(fd, request + have, sizeof request - 1 - have, 0);
+        ssize_t n = stream_recv(fd, ssl, request + have, sizeof request - 1 - have);
         if (n <= 0)
             return 0;
         have += (size_t)n;
@@ -79,7 +79,7 @@ static int upgrade(int fd) {
     accept_value(key + strspn(key, " "), accepted);
     int length = snprintf(answer, sizeof answer, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                           "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", accepted);
-    return send_all(fd, (uint8_t *)answer, (size_t)length);
+    return send_all(fd, ssl, (uint8_t *)answer, (size_t)length);
 }
 
 /* Eight bytes at a time, which the compiler turns into more. */
@@ -99,7 +99,7 @@ static void unmask(uint8_t *data, size_t length, const uint8_t *key) {
 
 /* Answers the complete frame at `frame`; 0 when the conversation is over. The reply has no mask key, so its
  * header fits exactly where the header of the frame ended. */
-static int answer(int fd, uint8_t *frame, size_t header, size_t length) {
+static int answer(int fd, tls ssl, uint8_t *frame, size_t header, size_t length) {
     int opcode = frame[0] & 0x0f, first = opcode == 9 ? 0x8a : frame[0];
     uint8_t *data = frame + header;
     unmask(data, length, data - 4);
@@ -107,14 +107,14 @@ static int answer(int fd, uint8_t *frame, size_t header, size_t length) {
         return 1;
     uint8_t *reply = data - (header - 4);
     write_header(reply, first, length, 0);
-    return send_all(fd, reply, header - 4 + length) && opcode != 8;
+    return send_all(fd, ssl, reply, header - 4 + length) && opcode != 8;
 }
 
-static void converse(int fd) {
+static void converse(int fd, tls ssl) {
     size_t capacity = 1 << 16, have = 0;
     uint8_t *data = allocate(capacity);
     for (int going = 1; going;) {
-        ssize_t n = recv(fd, data + have, capacity - have, 0);
+        ssize_t n = stream_recv(fd, ssl, data + have, capacity - have);
         if (n <= 0)
             break;
         have += (size_t)n;
@@ -128,7 +128,7 @@ static void converse(int fd) {
             }
             if (have - at < header + length)
                 break;
-            going = data[at + 1] & 0x80 ? answer(fd, data + at, header, length) : 0;
+            going = data[at + 1] & 0x80 ? answer(fd, ssl, data + at, header, length) : 0;
             at += header + length;
         }
         memmove(data, data + at, have -= at);
@@ -139,8 +139,11 @@ static void converse(int fd) {
 static void *serve_one(void *argument) {
     int fd = (int)(intptr_t)argument, on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (upgrade(fd))
-        converse(fd);
+    tls ssl = opt.pem ? tls_open(fd, 1, opt.pem) : NULL;
+    if ((ssl || !opt.pem) && upgrade(fd, ssl))
+        converse(fd, ssl);
+    if (ssl)
+        tls_free(ssl);
     close(fd);
     return NULL;
 }

@@ -2,59 +2,101 @@
 
 Where a server and the load generator run on one core, they never run at the same time: a round trip costs the
 CPU time of both plus two context switches, and no figure depends on how long a sleeping core takes to wake
-up.
+up. Where they run on a core each, they work at the same time, but each waits for the other core to wake up.
+
+Nobody is measured cold: see ``Bench.server`` for what a server goes through before its turn, and ``clients`` for a
+client. And nobody is measured beside another: a server is started for its turn and gone afterwards. Some hundred
+threads of one server that end, or quarrel about the interpreter's lock, would otherwise slow down the next one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.benchmark.contenders import GENERATOR, Contender
 from tests.benchmark.generator import Figures, Generator
-from tests.benchmark.processes import Child, MeasureError, run_once
+from tests.benchmark.processes import ROOT, Child, MeasureError, run_once
+from tests.benchmark.servers import TREE
 
 RECONNECT_DELAY = 0.05
 SETTLED_KIB = 64
+WARM_CONNECTIONS = 4
+WARM_SECONDS = 0.05
 _SERVER = (sys.executable, "-m", "tests.benchmark.servers")
 _CLIENT = (sys.executable, "-m", "tests.benchmark.clients")
 
 
 @dataclass
 class Bench:
-    """What every measurement needs: the generator, the cores, how long; and the servers that are up."""
+    """What every measurement needs: the generator, the cores, how long.
+
+    ``pem``: certificate and key, where the generator has TLS. ``keep``: servers stay until ``stop_servers``, for
+    those that are measured in short turns.
+    """
 
     generator: Generator
     cpus: frozenset[int]
     seconds: float
     warmup: float
-    _running: dict[tuple[str, str], Child] = field(default_factory=dict)
-    _ports: dict[tuple[str, str], int] = field(default_factory=dict)
+    pem: Path | None
+    keep: bool = False
+    _running: dict[tuple[str, ...], tuple[Child, int]] = field(default_factory=dict)
 
-    def start(self, contender: Contender, role: str) -> Child:
+    def start(self, contender: Contender, role: str, tls: bool = False) -> Child:
         """A new server process, which the caller stops."""
         if contender.program == GENERATOR:
-            return Child([*self.generator.command, "serve"], cpus=self.cpus)
-        return Child([*_SERVER, contender.program, contender.role or role], cpus=self.cpus, env=contender.env)
+            pem = ["--pem", str(self.pem)] if tls else []
+            return Child([*self.generator.command, "serve", *pem], cpus=self.cpus)
+        command = [*_SERVER, contender.program, contender.role or role, *([str(self.pem)] if tls else [])]
+        return Child(command, cpus=self.cpus, env=contender.env)
 
-    def server(self, contender: Contender, role: str) -> tuple[Child, int]:
-        """The server of this contender, started unless it is up already, and its port."""
-        key = (contender.key, role)
-        if key not in self._running:
-            self._running[key] = self.start(contender, role)
-            self._ports[key] = self._running[key].wait_ready()
-        return self._running[key], self._ports[key]
+    @contextlib.contextmanager
+    def server(self, contender: Contender, role: str, shape: tuple[str, ...] = ()) -> Iterator[tuple[Child, int]]:
+        """A server of this contender that is warm, and its port. ``shape``: of messages, as the generator takes it."""
+        key = (contender.key, role, *shape)
+        server, port = self._running.get(key) or self._start_warm(contender, role, shape)
+        try:
+            yield server, port
+        except BaseException:
+            self._running.pop(key, None)  # whatever state it is in, the next round starts with a new one
+            server.stop()
+            raise
+        if self.keep:
+            self._running[key] = server, port
+        else:
+            server.stop()
+
+    def _start_warm(self, contender: Contender, role: str, shape: tuple[str, ...]) -> tuple[Child, int]:
+        server = self.start(contender, role, "--tls" in shape)
+        try:
+            port = server.wait_ready()
+            self.warm(port, shape)
+        except BaseException:
+            server.stop()
+            raise
+        return server, port
+
+    def warm(self, port: int, shape: tuple[str, ...] = ()) -> None:
+        """Some connections that come, echo messages such as are measured next, and go: every other one with a Close
+        frame, the others without. To asyncio the latter make the difference: its reads of 256 KiB are mapped and
+        unmapped each time, until one of them is freed as large as it was made, which is at the end of a stream.
+        """
+        for number in range(WARM_CONNECTIONS):
+            leaving = ["--abrupt"] if number % 2 else []
+            times = ["--seconds", str(WARM_SECONDS), "--warmup", "0"]
+            self.generator.run("echo", port, [*shape, *leaving, *times], WARM_SECONDS)
 
     def stop_servers(self) -> None:
-        """Ends all that ``server`` started."""
+        """Ends all that are kept."""
         while self._running:
-            self._running.popitem()[1].stop()
-        self._ports.clear()
+            self._running.popitem()[1][0].stop()
 
 
 Measure = Callable[[Bench, Contender], Figures]
@@ -70,44 +112,29 @@ class Load:
     in_flight: int = 1
     size: int = 100
     binary: bool = False
+    tls: bool = False
     share: float = 1.0  # of the usual time
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Features of the generator."""
+        wanted = {"tls": self.tls, "deflate": self.role == "deflate"}
+        return frozenset(name for name, yes in wanted.items() if yes)
+
     def __call__(self, bench: Bench, contender: Contender) -> Figures:
-        server, port = bench.server(contender, self.role)
-        seconds, warmup = bench.seconds * self.share, bench.warmup
-        arguments = [
-            "--connections",
-            str(self.connections),
+        flags = {"--binary": self.binary, "--tls": self.tls, "--deflate": self.role == "deflate"}
+        shape = (
             "--in-flight",
             str(self.in_flight),
             "--size",
             str(self.size),
-            *(["--binary"] if self.binary else []),
-            "--seconds",
-            str(seconds),
-            "--warmup",
-            str(warmup),
-            *contender.load,
-        ]
-        before = cpu_seconds(server)
-        try:
-            figures = bench.generator.run(self.mode, port, arguments, seconds + warmup)
-        except MeasureError:
-            bench.stop_servers()  # whatever state it is in, the next round starts with a new one
-            raise
-        if before is not None and (after := cpu_seconds(server)) is not None and figures["total"]:
-            figures["server_cpu_us"] = (after - before) / figures["total"] * 1e6
-        return figures
-
-
-def cpu_seconds(child: Child) -> float | None:
-    """User and system time of a process, all threads; None where there is no /proc. Resolution 10 ms."""
-    try:
-        with open(f"/proc/{child.pid}/stat", encoding="ascii") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            *(name for name, yes in flags.items() if yes),
+        )
+        seconds, warmup = bench.seconds * self.share, bench.warmup
+        times = ["--seconds", str(seconds), "--warmup", str(warmup)]
+        with bench.server(contender, self.role, shape) as (server, port):
+            arguments = [*shape, "--connections", str(self.connections), "--watch", str(server.pid), *contender.load]
+            return bench.generator.run(self.mode, port, [*arguments, *times], seconds + warmup)
 
 
 @dataclass(frozen=True)
@@ -125,6 +152,7 @@ class Idle:
         count = self.ours if contender.program == "sync_ws" else self.others
         with bench.start(contender, "echo") as server:
             port = server.wait_ready()
+            bench.warm(port)
             with self._hold(bench, port, 100):
                 rss, threads = settled_rss(server), server.status("Threads")
                 with self._hold(bench, port, count - 100) as many:
@@ -162,14 +190,17 @@ def settled_rss(server: Child) -> int:
 
 @dataclass(frozen=True)
 class Client:
-    """A client against the echo server of the load generator."""
+    """A client, or many in one process, against the echo server of the load generator."""
 
     size: int = 100
     binary: bool = False
+    clients: int = 1
+    share: float = 1.0  # of the usual time
 
     def __call__(self, bench: Bench, contender: Contender) -> Figures:
         with bench.generator.start("serve", []) as echo:
             port = echo.wait_ready()
+            seconds, warmup = bench.seconds * self.share, bench.warmup * self.share
             command = [
                 *_CLIENT,
                 contender.program,
@@ -179,11 +210,13 @@ class Client:
                 str(self.size),
                 *(["--binary"] if self.binary else []),
                 "--seconds",
-                str(bench.seconds),
+                str(seconds),
                 "--warmup",
-                str(bench.warmup),
+                str(warmup),
+                "--clients",
+                str(self.clients),
             ]
-            line = run_once(command, cpus=bench.cpus, env=contender.env, timeout=bench.seconds + bench.warmup + 30)
+            line = run_once(command, cpus=bench.cpus, env=contender.env, timeout=seconds + warmup + 30)
         figures: Figures = json.loads(line)
         return figures
 
@@ -248,8 +281,13 @@ class Import:
     times: int = 5
 
     def __call__(self, bench: Bench, contender: Contender) -> Figures:
-        code = f"from time import perf_counter as t; t0 = t(); import {contender.program}; print(t() - t0)"
+        tree = contender.env.get(TREE, str(ROOT))
+        code = (
+            f"import sys; sys.path.insert(0, {tree!r}); from time import perf_counter as t, process_time as c; "
+            f"t0, c0 = t(), c(); import {contender.program}; print(t() - t0, c() - c0)"
+        )
         runs = [
-            float(run_once([sys.executable, "-c", code], cpus=bench.cpus, timeout=20)) * 1e3 for _ in range(self.times)
+            [float(word) * 1e3 for word in run_once([sys.executable, "-c", code], cpus=bench.cpus, timeout=20).split()]
+            for _ in range(self.times)
         ]
-        return {"ms": statistics.median(runs)}
+        return {"ms": statistics.median(run[0] for run in runs), "cpu_ms": statistics.median(run[1] for run in runs)}

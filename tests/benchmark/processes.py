@@ -43,10 +43,15 @@ def pinned(cpus: frozenset[int]) -> Iterator[None]:
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Ours for a child: the project importable, bytecode caching on (import times count on it)."""
-    result = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **extra}
-    result.pop("PYTHONDONTWRITEBYTECODE", None)
-    return result
+    """Ours for a child: the project importable, bytecode caching on (import times count on it), and without what
+    would slow some of them down: debugging and development modes, other allocators, proxies for loopback addresses.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "MALLOC_", "SYNC_WS_")) and not name.lower().endswith("_proxy")
+    }
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **extra}
 
 
 @final

@@ -98,9 +98,10 @@ class Line(NamedTuple):
 
     label: str
     figure: str
+    rounds: str
     p50: str
     p99: str
-    server: str
+    cpu: str  # of the process under test, for one message
     compared: str
 
 
@@ -113,14 +114,26 @@ def lines(document: Document, row: RowDocument) -> Iterator[Line]:
         figure = cell(row, key, row["metric"], 1) + (
             "" if threads is None else f", {threads:.0f} thread{'s' * (threads != 1)}"
         )
+        wire = median(row, key, "wire_bytes") if row["key"].startswith("deflate-") else None
         yield Line(
             document["labels"][key],
-            figure,
+            figure + ("" if wire is None else f", {wire:,.0f} B"),
+            spread(row, key, row["metric"]),
             cell(row, key, "p50_us", 1),
             cell(row, key, "p99_us", 1),
-            cell(row, key, "server_cpu_us", 1),
+            cell(row, key, "server_cpu_us", 1) or cell(row, key, "client_cpu_us", 1),
             f"{compared.median:.2f} x" if compared else "",
         )
+
+
+def spread(row: RowDocument, contender: str, metric: str) -> str:
+    """Lowest and highest round: with a thousand threads one server can do ten times as much as in the next round."""
+    known = [value for value in values(row, contender, metric) if value is not None]
+    return (
+        f"{min(known):,.{0 if min(known) >= 1000 else 1}f}..{max(known):,.{0 if max(known) >= 1000 else 1}f}"
+        if known[1:]
+        else ""
+    )
 
 
 def method(document: Document) -> str:
@@ -140,11 +153,11 @@ def as_text(document: Document) -> str:
     for row in document["rows"]:
         table = list(lines(document, row))
         timed = any(line.p50 for line in table)
-        head = f"{'p50 us':>10} {'p99 us':>10} {'server us':>10}" if timed else ""
-        out.append(f"{row['title']}\n  {'':<36} {row['unit']:>18} {head}  first to this")
+        head = f"{'p50 us':>10} {'p99 us':>10} {'CPU us':>10}" if timed else ""
+        out.append(f"{row['title']}\n  {'':<36} {row['unit']:>20} {'rounds':>20} {head}  first to this")
         for line in table:
-            more = f"{line.p50:>10} {line.p99:>10} {line.server:>10}" if timed else ""
-            out.append(f"  {line.label:<36} {line.figure:>18} {more}  {line.compared:>8}".rstrip())
+            more = f"{line.p50:>10} {line.p99:>10} {line.cpu:>10}" if timed else ""
+            out.append(f"  {line.label:<36} {line.figure:>20} {line.rounds:>20} {more}  {line.compared:>8}".rstrip())
         out.append("")
     found = list(verdicts(document))
     if found:
@@ -164,8 +177,8 @@ def as_markdown(document: Document) -> str:
         out.append(f"| {one.what} | {one.target} | {one.measured} | {verdict} |")
     out += [
         "",
-        "| what | contender | median | p50 us | p99 us | server CPU us a message | ratio, first to this |",
-        "|---|---|--:|--:|--:|--:|--:|",
+        "| what | contender | median | rounds | p50 us | p99 us | its CPU us a message | ratio, first to this |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for row in document["rows"]:
         if row["key"].startswith("growth-"):
@@ -173,7 +186,7 @@ def as_markdown(document: Document) -> str:
         title = f"{row['title']} ({row['unit']})"
         for line in lines(document, row):
             out.append(
-                f"| {title} | {line.label} | {line.figure} | {line.p50} | {line.p99} | {line.server} "
+                f"| {title} | {line.label} | {line.figure} | {line.rounds} | {line.p50} | {line.p99} | {line.cpu} "
                 f"| {line.compared} |"
             )
             title = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tests.benchmark.measures import Client, Idle, Import, Load, Measure, Reconnect
@@ -31,6 +31,7 @@ class Row:
     targets: tuple[Target, ...] = ()
     metric: str = "per_second"
     rounds: int | None = None  # where fewer (never more) than usual are enough
+    split: bool = False  # server and generator on a core each
 
 
 EVERYONE = (
@@ -43,17 +44,21 @@ EVERYONE = (
     "socket",
     "limit",
 )
-GROWING = ("sync_ws", "websockets", "simple-websocket", "aiohttp", "picows", "socket")
+GROWING = ("sync_ws", "websockets", "simple-websocket", "aiohttp", "aiohttp-uvloop", "picows", "socket")
+TLS = ("sync_ws", "websockets", "aiohttp", "aiohttp-uvloop", "picows", "limit")
+DEFLATE = ("sync_ws", "websockets", "aiohttp", "aiohttp-uvloop")
 LARGE = (
     "sync_ws-numpy",
     "sync_ws-no-numpy",
     "websockets",
     "simple-websocket",
     "aiohttp",
+    "aiohttp-uvloop",
     "picows",
     "socket",
     "limit",
 )
+MANY = 200  # clients in one process
 CONNECTIONS = (1, 10, 100, 1000)
 SIZES = (10, 100, 1024, 10 * 1024, 100 * 1024, 1024 * 1024)
 
@@ -61,22 +66,24 @@ SIZES = (10, 100, 1024, 10 * 1024, 100 * 1024, 1024 * 1024)
 def rows(quick: bool) -> list[Row]:
     """All rows, or the headline ones with the contenders they are held against."""
     if not quick:
-        return [*_servers(), *_idle(5000), *_clients(), *_others(), *_growth()]
-    return [_in_targets(row) for row in [*_servers(), *_idle(1000), *_clients(), *_others()] if row.targets]
+        return [
+            *_servers(),
+            *_tls(),
+            *_deflate(),
+            *_idle(5000),
+            *_clients(),
+            *_many_clients(),
+            *_others(),
+            *_on_a_core_each(),
+            *_growth(),
+        ]
+    short = [*_servers(), *_tls(), *_deflate(), *_idle(1000), *_clients(), *_many_clients(), *_others()]
+    return [_in_targets(row) for row in short if row.targets]
 
 
 def _in_targets(row: Row) -> Row:
     wanted = {key for target in row.targets for key in (target.ours, target.theirs)}
-    return Row(
-        row.key,
-        row.title,
-        row.unit,
-        tuple(key for key in row.contenders if key in wanted),
-        row.measure,
-        row.targets,
-        row.metric,
-        row.rounds,
-    )
+    return replace(row, contenders=tuple(key for key in row.contenders if key in wanted))
 
 
 def _servers() -> list[Row]:
@@ -92,7 +99,7 @@ def _servers() -> list[Row]:
             (
                 Target("sync_ws", "websockets", ">=", 3.0),
                 Target("sync_ws", "simple-websocket", ">=", 3.0),
-                Target("sync_ws", "aiohttp", ">=", 1.5),
+                Target("sync_ws", "aiohttp", ">=", 1.0),
                 Target("sync_ws", "picows", ">=", 0.9),
             ),
         ),
@@ -146,7 +153,15 @@ def _servers() -> list[Row]:
             "broadcast",
             "broadcast to 300 connections, 1 KiB text",
             "broadcasts/s",
-            ("sync_ws", "websockets", "websockets-broadcast", "simple-websocket", "picows"),
+            (
+                "sync_ws",
+                "websockets",
+                "websockets-broadcast",
+                "simple-websocket",
+                "aiohttp",
+                "aiohttp-uvloop",
+                "picows",
+            ),
             Load("broadcast", "broadcast", 300, size=1024),
             (Target("sync_ws", "websockets", ">=", 2.0),),
         ),
@@ -167,6 +182,74 @@ def _servers() -> list[Row]:
             Load("handshake"),
             (Target("sync_ws", "websockets", ">=", 1.3),),
         ),
+    ]
+
+
+def _tls() -> list[Row]:
+    return [
+        Row(
+            "tls-100",
+            "TLS, ping-pong, 1 connection, 100 B text",
+            "messages/s",
+            TLS,
+            Load(tls=True),
+            (Target("sync_ws", "websockets", ">=", 1.5),),
+        ),
+        Row(
+            "tls-64k",
+            "TLS, ping-pong, 1 connection, 64 KiB binary",
+            "messages/s",
+            TLS,
+            Load(size=65536, binary=True, tls=True),
+            (Target("sync_ws", "websockets", ">=", 1.0),),
+        ),
+    ]
+
+
+def _deflate() -> list[Row]:
+    """The window, level and memory are each package's own; what comes of them is shown in bytes."""
+    return [
+        Row(
+            "deflate-1k",
+            "permessage-deflate, 1 connection, 1 KiB JSON",
+            "messages/s",
+            DEFLATE,
+            Load(role="deflate", size=1024),
+            (Target("sync_ws", "websockets", ">=", 1.0),),
+        ),
+        Row(
+            "deflate-64k",
+            "permessage-deflate, 1 connection, 64 KiB JSON",
+            "messages/s",
+            DEFLATE,
+            Load(role="deflate", size=65536),
+            rounds=3,
+        ),
+    ]
+
+
+def _on_a_core_each() -> list[Row]:
+    """The placing decides who looks well: event loops and threads gain and lose in different rows."""
+    both = {
+        "ping-pong": EVERYONE,
+        "connections-100": EVERYONE,
+        "pipelined": ("sync_ws", "sync_ws-batch", *EVERYONE[1:]),
+        "size-64k": ("sync_ws-numpy", *LARGE[2:]),
+        "broadcast": ("sync_ws", "websockets", "websockets-broadcast", "simple-websocket", "aiohttp-uvloop", "picows"),
+        "handshakes": (*GROWING, "limit"),
+    }
+    return [
+        replace(
+            row,
+            key=f"split-{row.key}",
+            title=f"a core each: {row.title}",
+            contenders=both[row.key],
+            targets=(),
+            rounds=3,
+            split=True,
+        )
+        for row in _servers()
+        if row.key in both
     ]
 
 
@@ -195,6 +278,7 @@ def _clients() -> list[Row]:
         "client-sync_ws-no-numpy",
         "client-websockets",
         "client-websocket-client",
+        "client-websocket-client-wsaccel",
         "client-picows",
     )
     target = (Target("client-sync_ws-numpy", "client-websockets", ">=", 1.0),)
@@ -208,6 +292,7 @@ def _clients() -> list[Row]:
                 "client-sync_ws-callbacks",
                 "client-websockets",
                 "client-websocket-client",
+                "client-websocket-client-wsaccel",
                 "client-picows",
             ),
             Client(),
@@ -218,6 +303,36 @@ def _clients() -> list[Row]:
         ),
         Row("client-64k", "client ping-pong, 64 KiB binary", "messages/s", large, Client(65536, True), target),
         Row("client-1m", "client ping-pong, 1 MiB binary", "messages/s", large, Client(1 << 20, True), target),
+    ]
+
+
+def _many_clients() -> list[Row]:
+    contenders = (
+        "client-sync_ws",
+        "client-websockets",
+        "client-websocket-client",
+        "client-websocket-client-wsaccel",
+        "client-picows",
+    )
+    many = Client(clients=MANY)
+    return [
+        Row(
+            "clients-many",
+            f"{MANY} clients in one process, ping-pong on each, 100 B text",
+            "messages/s",
+            contenders,
+            many,
+            (Target("client-sync_ws", "client-websockets", ">=", 1.3),),
+        ),
+        Row(
+            "clients-idle",
+            f"{MANY} clients in one process that keep still",
+            "KiB resident each",
+            contenders,
+            replace(many, share=0.1),
+            metric="kib",
+            rounds=3,
+        ),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The channel: reading in place, the closing handshake from every side, borrowing the reading side, fork."""
+"""The channel: the closing handshake from either side, giving up, Pings that are waited for, and forks."""
 
 from __future__ import annotations
 
@@ -8,326 +8,21 @@ import socket
 import struct
 import threading
 import time
+import unittest
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from sync_ws.channel.channel import Channel
 from sync_ws.channel.inbox import Note
-from sync_ws.channel.limits import Limits
-from sync_ws.endings import Close, Reason
-from sync_ws.errors import ConnectionClosed, SendTimeout
+from sync_ws.endings import Close
+from sync_ws.errors import ConcurrentReceive, ConnectionClosed, QueueFull, SendTimeout
 from sync_ws.messages import Opcode
-from sync_ws.protocol.deflate import Deflate, Negotiation
-from sync_ws.testing import LedgerTestCase, wait_until
-from tests.support.wire import End, Frame, Owner, fork, join, make_channel
+from sync_ws.testing import wait_until
+from tests.support.channel_case import BEAT, MIB, OVER, ChannelTestCase, Outcome
+from tests.support.wire import Frame, fork, join
 
 TEXT, BINARY, CLOSE, PING, PONG = Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG
-OVER = Reason("the test is over")
-MIB = 1 << 20
-BEAT = b'{"ModeCode":"heart_beat","msg":1}'
-
-
-class ChannelTestCase(LedgerTestCase):
-    """``self.make`` gives a channel; ``self.end`` is then its peer, by hand."""
-
-    channel: Channel
-    owner: Owner
-    end: End
-
-    def make(
-        self, client: bool = False, *, tcp: bool = False, deflate: bool = False, early: bytes = b"", **limits: Any
-    ) -> Channel:
-        ours, theirs = tcp_pair() if tcp else socket.socketpair()
-        limits = {"close_timeout": 5.0, **limits}
-        channel, self.owner = make_channel(
-            ours, client=client, limits=Limits(**limits), early=early,
-            deflate=Deflate(Negotiation()) if deflate else None,
-        )  # fmt: skip
-        self.channel, self.end = channel, End(theirs, client=client)
-
-        def clean() -> None:
-            theirs.close()
-            channel.abort(OVER)
-            channel.release()
-
-        self.addCleanup(clean)
-        return channel
-
-    def start(self, function: Callable[[], Any]) -> Outcome:
-        """Run it in a thread, which has to end with the test."""
-        outcome = Outcome(function)
-        outcome.start()
-        self.addCleanup(join, outcome)
-        return outcome
-
-    def blocked_reader(self) -> Outcome:
-        """A thread that is blocked in ``read``."""
-        reader = self.start(self.channel.read)
-        wait_until(lambda: self.channel.receiver._busy)
-        return reader
-
-    def block_sending(self) -> Outcome:
-        """A thread that is blocked in ``send``, because nobody reads."""
-        sender = self.start(lambda: self.channel.send(bytes(8 * MIB)))
-        wait_until(lambda: self.channel.writer.queued[0])
-        return sender
-
-    def assert_closed(self, error: BaseException | None = None) -> ConnectionClosed:
-        """The error of a ``read`` now, or the one given."""
-        if error is None:
-            with self.assertRaises(ConnectionClosed) as caught:
-                self.channel.read(timeout=5)
-            error = caught.exception
-        assert isinstance(error, ConnectionClosed), repr(error)
-        return error
-
-
-class Outcome(threading.Thread):
-    """A thread that keeps what its function returned or raised."""
-
-    def __init__(self, function: Callable[[], Any]) -> None:
-        super().__init__(daemon=True)
-        self._function = function
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self.result = self._function()
-        except Exception as exc:
-            self.error = exc
-
-
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        ours = socket.create_connection(listener.getsockname())
-        return ours, listener.accept()[0]
-
-
-class Reading(ChannelTestCase):
-    def test_messages_are_read_in_order_by_both_sides(self) -> None:
-        for client in (True, False):
-            channel = self.make(client)
-            self.end.sock.sendall(self.end.frame(TEXT, b"a") + self.end.frame(BINARY, b"b") + self.end.frame(TEXT))
-            self.assertEqual([channel.read(), channel.read(5), channel.read(0)], ["a", b"b", ""])
-            self.assertEqual((channel.messages_received, channel.bytes_received), (3, 20 if not client else 8))
-
-    def test_a_timeout_leaves_the_channel_as_it_was(self) -> None:
-        channel = self.make()
-        data = self.end.frame(TEXT, b"late")
-        for timeout in (0, 0.01):
-            with self.assertRaises(TimeoutError):
-                channel.read(timeout)
-        self.end.sock.sendall(data[:5])
-        with self.assertRaises(TimeoutError):
-            channel.read(0.01)
-        self.end.sock.sendall(data[5:])
-        self.assertEqual(channel.read(5), "late")
-
-    def test_controls_do_not_extend_a_timeout(self) -> None:
-        channel, stop = self.make(), threading.Event()
-
-        def ping() -> None:
-            while not stop.wait(0.01):
-                self.end.send(PONG)
-
-        pinger = self.start(ping)
-        began = time.monotonic()
-        with self.assertRaises(TimeoutError):
-            channel.read(0.2)
-        self.assertLess(time.monotonic() - began, 5)
-        stop.set()
-        join(pinger)
-
-    def test_a_flood_of_controls_holds_up_neither_a_read_nor_who_borrows_the_reading_side(self) -> None:
-        channel = self.make(tcp=True)
-        data = self.end.frame(PONG) * 20_000
-
-        def flood() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    self.end.sock.sendall(data)
-
-        flooding = self.start(flood)
-        wait_until(channel.unread)
-        for timeout in (0, 0.05):
-            began = time.monotonic()
-            with self.assertRaises(TimeoutError):
-                channel.read(timeout)
-            self.assertLess(time.monotonic() - began, 4)
-        began = time.monotonic()
-        self.assertTrue(channel.tend())
-        self.assertLess(time.monotonic() - began, 4)
-        channel.abort(OVER)
-        self.end.hang_up()
-        join(flooding)
-
-    def test_bytes_behind_the_opening_handshake_are_read_first(self) -> None:
-        data = Frame(TEXT, b"early"), Frame(TEXT, b"later")
-        maker = End(socket.socket(), client=True)
-        self.addCleanup(maker.sock.close)
-        for at in range(8):
-            early = maker.frame(*data[0][:2])
-            channel = self.make(True, early=early[:at])
-            self.end.sock.sendall(early[at:] + self.end.frame(*data[1][:2]))
-            self.assertEqual([channel.read(5), channel.read(5)], ["early", "later"])
-
-    def test_pings_are_answered_and_pongs_noted_while_reading(self) -> None:
-        for client in (True, False):
-            channel = self.make(client)
-            for opcode, payload in ((PING, b"one"), (PONG, b"two"), (PING, b""), (TEXT, b"")):
-                self.end.send(opcode, payload)
-            self.assertEqual(channel.read(5), "")
-            self.assertEqual(self.end.read(2), [Frame(PONG, b"one"), Frame(PONG, b"")])
-            self.assertEqual(self.owner.pongs, [b"two"])
-
-    def test_heartbeats_are_answered_and_never_a_message(self) -> None:
-        channel, beat = self.make(), '{"ModeCode":"heart_beat","msg":1}'
-        self.end.send(TEXT, beat.encode())
-        self.end.send(TEXT, b"x")
-        self.assertEqual(channel.read(5), "x")
-        self.assertEqual((self.end.read(), self.owner.heart_beats), ([Frame(TEXT, beat.encode())], [beat]))
-
-    def test_large_messages_arrive_unharmed(self) -> None:
-        for client in (True, False):
-            for size in (65536, 300_000, MIB):
-                channel = self.make(client)
-                payload = os.urandom(size)
-                sender = self.start(lambda payload=payload: self.end.send(BINARY, payload))  # type: ignore[misc]
-                self.assertEqual(channel.read(10) if size < MIB else channel.read(), payload)
-                join(sender)
-
-    def test_notes_come_where_they_stood_among_the_messages(self) -> None:
-        for whole in (True, False):  # read at once, and while nobody was reading
-            channel = self.make()
-            self.owner.notes = True
-            pieces = [(TEXT, b"a"), (PONG, b"1"), (TEXT, b"b"), (PONG, b"2"), (TEXT, BEAT), (BINARY, b"c")]
-            self.end.sock.sendall(b"".join(self.end.frame(opcode, payload) for opcode, payload in pieces))
-            if not whole:
-                wait_until(channel.unread)
-                channel.tend()
-            expected = ["a", Note("pong", b"1"), "b", Note("pong", b"2"), Note("heartbeat", BEAT.decode()), b"c"]
-            self.assertEqual([channel.read(5) for _ in expected], expected)
-            self.assertEqual(channel.messages_received, 3)
-
-    def test_a_batch_is_written_before_the_thread_blocks_in_read(self) -> None:
-        for timeout in (None, 5):
-            channel = self.make()
-            end = self.end
-
-            def answering(end: End = end) -> None:
-                end.read(2)
-                end.send(TEXT, b"answer")
-
-            answer = self.start(answering)
-            with channel.writer.batch():
-                channel.send("question")
-                channel.send("another")
-                self.assertEqual(channel.read(timeout), "answer")
-            join(answer)
-
-    def test_a_batch_goes_on_while_messages_are_there(self) -> None:
-        channel = self.make()
-        self.end.sock.sendall(self.end.frame(TEXT, b"a") * 3)
-        with channel.writer.batch():
-            for _ in range(3):
-                message = channel.read(5)
-                assert not isinstance(message, Note)
-                channel.send(message)
-            self.assertEqual(self.end.pending(), [])
-        self.assertEqual(len(self.end.read(3)), 3)
-
-
-class Ending(ChannelTestCase):
-    def test_everything_received_is_delivered_before_the_end(self) -> None:
-        for ending in ("close", "cut", "bad frame"):
-            for deadline in (None, 10):
-                channel = self.make(tcp=True)
-                data = b"".join(self.end.frame(TEXT, b"%d" % n) for n in range(1000))
-                if ending == "close":
-                    data += self.end.frame(CLOSE, b"\x03\xe8")
-                elif ending == "bad frame":
-                    data += b"\xff\xff"
-                self.end.sock.sendall(data)
-                if ending == "cut":
-                    self.end.sock.shutdown(socket.SHUT_WR)
-                self.assertEqual([channel.read(deadline) for _ in range(1000)], [str(n) for n in range(1000)])
-                error = self.assert_closed()
-                self.assertEqual(error.code, {"close": 1000, "cut": 1006, "bad frame": 1002}[ending])
-
-    def test_an_abort_does_not_lose_what_was_received(self) -> None:
-        channel = self.make()
-        self.end.sock.sendall(self.end.frame(TEXT, b"x") * 300)
-        self.assertEqual(channel.read(5), "x")
-        wait_until(lambda: channel.bytes_received == 300 * 7)
-        channel.abort(OVER)
-        self.assertEqual([channel.read() for _ in range(299)], ["x"] * 299)
-        self.assertEqual(self.assert_closed().reason, OVER)
-
-    def test_a_cut_without_a_close_frame_is_1006(self) -> None:
-        for client in (True, False):
-            channel = self.make(client)
-            self.end.sock.close()
-            error = self.assert_closed()
-            self.assertEqual((error.code, error.sent, error.received), (1006, None, None))
-            self.assertFalse(error.reason.by_us)
-            self.assertTrue(channel.ended)
-            self.assertEqual(self.owner.ends, [error.reason])
-
-    def test_a_cut_in_the_middle_of_a_frame_or_message_delivers_no_part_of_it(self) -> None:
-        whole = End(socket.socket(), client=False)
-        self.addCleanup(whole.sock.close)
-        data = whole.frame(TEXT, b"he", fin=False) + whole.frame(Opcode.CONTINUATION, b"llo")
-        for at in range(len(data)):
-            self.make()
-            self.end.sock.sendall(data[:at])
-            self.end.sock.close()
-            self.assertEqual(self.assert_closed().code, 1006)
-
-    def test_a_reset_is_1006_and_keeps_the_error(self) -> None:
-        self.make(tcp=True)
-        self.end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.end.sock.close()
-        error = self.assert_closed()
-        self.assertEqual(error.code, 1006)
-        self.assertIsInstance(error.reason.error, ConnectionResetError)
-
-    def test_the_end_is_told_once(self) -> None:
-        channel = self.make()
-        self.end.send_close(1000)
-        self.assert_closed()
-        channel.abort(OVER)
-        channel.close()
-        channel.abort(OVER)
-        self.assertEqual([reason.code for reason in self.owner.ends], [1000])
-
-    def test_a_peer_that_breaks_the_protocol_is_told_why(self) -> None:
-        for client in (True, False):
-            for data, code in ((b"\xf1\x80", 1002), (None, 1007), (b"\x82\x7f" + b"\x00" * 3 + b"\xff" * 5, 1009)):
-                channel = self.make(client)
-                if data is None:
-                    data = self.end.frame(TEXT, b"\xff")
-                elif not client:
-                    data = data[:1] + bytes([data[1] | 0x80]) + data[2:]
-                self.end.sock.sendall(data)
-                error = self.assert_closed()
-                self.assertEqual((error.code, error.sent and error.sent.code, error.received), (code, code, None))
-                self.assertTrue(error.reason.by_us)
-                [frame] = self.end.read(2)
-                self.assertEqual((frame.opcode, frame.payload[:2]), (CLOSE, code.to_bytes(2, "big")))
-                self.assertTrue(self.end.ended)
-                with self.assertRaises(ConnectionClosed):
-                    channel.send("late")
-
-    def test_the_peer_can_read_why_though_it_goes_on_sending(self) -> None:
-        channel = self.make(tcp=True)
-        self.end.sock.sendall(b"\xff\xff" + bytes(200_000))  # unread bytes would make our end a reset
-        self.assert_closed()
-        releasing = self.start(channel.release)
-        [frame] = self.end.read(2)
-        self.assertEqual(frame.payload[:2], b"\x03\xea")
-        self.end.sock.close()
-        join(releasing)
 
 
 class PeerCloses(ChannelTestCase):
@@ -638,6 +333,62 @@ class WeClose(ChannelTestCase):
             channel.read(0)
 
 
+class Ways(ChannelTestCase):
+    """Of a channel that is closing, what depends on the moment."""
+
+    def test_the_one_who_looks_after_it_gives_up_an_answer_that_is_overdue(self) -> None:
+        channel = self.make(close_timeout=5.0)
+        channel.end_overdue()
+        channel.start_close(1000, "")
+        channel.end_overdue()
+        self.assertIsNone(channel.reason)
+        assert channel.closing_since is not None
+        channel.closing_since -= 6
+        channel.end_overdue()
+        assert channel.reason is not None
+        self.assertEqual((channel.reason.code, channel.reason.by_us), (1006, True))
+        channel.end_overdue()
+        self.assertEqual(self.owner.ends, [channel.reason])
+
+    def test_a_handler_that_interrupted_its_own_thread_closes_without_waiting(self) -> None:
+        for client in (True, False):
+            channel = self.make(client, close_timeout=60)
+            with channel.receiver.lock:
+                channel.receiver._busy = True
+                channel.close(1001)
+                channel.receiver._busy = False
+            self.assertEqual((channel.open, channel.ended), (False, False))
+            self.assertEqual(self.end.read(), [Frame(CLOSE, b"\x03\xe9")])
+
+    def test_a_close_frame_that_waits_behind_messages_still_goes_out_at_the_release(self) -> None:
+        channel = self.make()
+        while channel.writer.post(BINARY, bytes(100_000)):
+            continue
+        count = channel.writer.messages_sent
+        self.end.sock.sendall(b"\xff\xff")
+        self.assert_closed()
+        reader = self.start(lambda: self.end.read(count + 1))
+        channel.release()
+        join(reader)
+        self.assertEqual([frame.opcode for frame in reader.result], [BINARY] * count + [CLOSE])
+
+    def test_a_write_that_fails_where_nothing_is_left_to_read_ends_it(self) -> None:
+        channel = self.make()
+        with mock.patch.object(channel._transport, "_send", side_effect=BrokenPipeError()):
+            self.assertRaises(ConnectionClosed, channel.send, "x")
+        assert channel.reason is not None
+        self.assertIsInstance(channel.reason.error, BrokenPipeError)
+
+    def test_what_it_intercepts_is_handled_and_its_place_is_kept_for_a_note(self) -> None:
+        channel = self.make()
+        self.owner.notes = True
+        for opcode, payload in ((TEXT, b"a"), (TEXT, BEAT), (TEXT, b"b")):
+            self.end.send(opcode, payload)
+        self.assertEqual([channel.read(5) for _ in range(3)], ["a", Note("heartbeat", BEAT.decode()), "b"])
+        self.assertEqual(self.end.read(), [Frame(TEXT, BEAT)])
+        self.assertEqual(channel.messages_received, 2)
+
+
 class Aborting(ChannelTestCase):
     def test_it_wakes_a_blocked_reader(self) -> None:
         for client in (True, False):
@@ -686,135 +437,85 @@ class Aborting(ChannelTestCase):
             os.fstat(fd)
 
 
-class Tending(ChannelTestCase):
-    def tend_until(self, condition: Callable[[], Any]) -> None:
-        wait_until(lambda: self.channel.tend() and condition())
+class Pinging(ChannelTestCase):
+    """A Ping that the application waits for: its round-trip time, whoever reads the Pong; and each way it may fail."""
 
-    def test_pings_and_heartbeats_are_answered_while_nobody_reads(self) -> None:
-        for client in (True, False):
-            self.make(client)
-            beat = b'{"ModeCode":"heart_beat","msg":7}'
-            self.end.send(PING, b"alive?")
-            self.end.send(TEXT, beat)
-            self.end.send(TEXT, b"message")
-            self.tend_until(lambda: self.owner.inbox)
-            self.assertEqual(self.end.read(2), [Frame(PONG, b"alive?"), Frame(TEXT, beat)])
-            self.assertEqual(self.channel.read(0), "message")
+    def setUp(self) -> None:
+        super().setUp()
+        self.make(client=True, max_queued=1)
 
-    def test_it_never_waits_and_says_when_somebody_else_reads(self) -> None:
-        channel = self.make()
-        self.assertTrue(channel.tend())
-        reader = self.blocked_reader()
-        self.assertFalse(channel.tend())
-        self.end.send(TEXT, b"x")
+    def answering(self, *before: bytes) -> None:
+        """A peer that answers one Ping, and sends these first."""
+
+        def answer() -> None:
+            [ping] = self.end.read(1)
+            assert ping.opcode == PING
+            self.end.sock.sendall(b"".join(before) + self.end.frame(PONG, ping.payload))
+
+        self.start(answer)
+
+    def test_the_round_trip_time_while_nobody_reads(self) -> None:
+        self.answering(self.end.frame(TEXT, b"before"), self.end.frame(PONG, b"of another"))
+        began = time.monotonic()
+        rtt = self.channel.ping(10)
+        self.assertTrue(0 < rtt <= time.monotonic() - began)
+        self.assertEqual(self.channel.read(0), "before")  # nothing is lost for the one who reads later
+        self.assertEqual(self.owner.pongs[0], b"of another")
+
+    def test_another_thread_that_is_in_read_takes_the_pong(self) -> None:
+        got = []
+        reader = threading.Thread(target=lambda: got.append(self.channel.read(10)))
+        reader.start()
+        wait_until(lambda: self.channel.receiver._busy)
+        self.answering()
+        self.assertGreater(self.channel.ping(10), 0)
+        self.end.send(TEXT, b"later")
         join(reader)
-        self.assertTrue(channel.tend())
+        self.assertEqual(got, ["later"])
 
-    def test_at_most_sixteen_messages_wait_then_reading_pauses(self) -> None:
-        channel = self.make()
-        self.end.sock.sendall(self.end.frame(TEXT, b"x") * 40 + self.end.frame(PING, b"behind them"))
-        self.tend_until(lambda: self.owner.inbox)
-        for _ in range(5):
-            channel.tend()
-        self.assertEqual(len(self.owner.inbox), 16)
-        self.assertEqual(self.end.pending(), [])
-        received = channel.bytes_received
-        self.end.send(TEXT, b"y")
-        channel.tend()
-        self.assertEqual(channel.bytes_received, received)
-        self.assertTrue(channel.unread())
-        self.assertEqual([channel.read(5) for _ in range(41)], ["x"] * 40 + ["y"])
-        self.assertEqual(self.end.read(), [Frame(PONG, b"behind them")])
+    def test_several_at_once_each_have_their_own(self) -> None:
+        times: list[float] = []
+        threads = [threading.Thread(target=lambda: times.append(self.channel.ping(10))) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        pings = self.end.read(3)
+        self.assertEqual(len({ping.payload for ping in pings}), 3)
+        for ping in reversed(pings):
+            self.end.send(PONG, ping.payload)
+        join(*threads)
+        self.assertEqual(len(times), 3)
 
-    def test_a_peer_that_sends_without_end_is_paused_at_4_mib(self) -> None:
-        channel = self.make(tcp=True)
-        payload = os.urandom(900_000)
-        sender = self.start(lambda: self.end.sock.sendall(self.end.frame(BINARY, payload) * 12))
-        self.tend_until(lambda: len(self.owner.inbox) >= 5)
-        for _ in range(5):
-            channel.tend()
-        self.assertEqual(len(self.owner.inbox), 5)
-        self.assertLess(channel.bytes_received, 6 * MIB)
-        for _ in range(12):
-            self.assertEqual(channel.read(5), payload)
-        join(sender)
+    def test_no_answer_is_a_timeout_and_the_connection_goes_on(self) -> None:
+        with self.assertRaisesRegex(TimeoutError, "no answer to a Ping within 0.05 s"):
+            self.channel.ping(0.05)
+        self.assertTrue(self.channel.open)
+        self.assertEqual(self.channel._pings, {})
 
-    def test_the_end_of_the_connection_is_noticed(self) -> None:
-        for ending in ("close", "cut", "bad frame"):
-            channel = self.make()
-            if ending == "close":
-                self.end.send_close()
-            elif ending == "cut":
-                self.end.sock.close()
-            else:
-                self.end.sock.sendall(b"\xff\xff")
-            self.tend_until(lambda: channel.ended)  # noqa: B023
-            self.assertEqual(len(self.owner.ends), 1)
-            self.assertTrue(channel.tend())
+    def test_the_end_of_the_connection_ends_it(self) -> None:
+        def close() -> None:
+            self.end.read(1)
+            self.end.send_close(1001)
 
-    def test_unread_says_whether_bytes_wait(self) -> None:
-        channel = self.make()
-        self.assertFalse(channel.unread())
-        self.assertFalse(channel.wait_readable(0))
-        self.end.sock.sendall(b"\x81")
-        self.assertTrue(channel.wait_readable(5))
-        self.assertTrue(channel.unread())
+        closing = threading.Thread(target=close)
+        closing.start()
+        self.addCleanup(join, closing)
+        with self.assertRaisesRegex(ConnectionClosed, "1001"):
+            self.channel.ping(10)
+        with self.assertRaises(ConnectionClosed):
+            self.channel.ping(10)
 
+    def test_a_full_queue_is_told(self) -> None:
+        while self.channel.writer.post(TEXT, bytes(100_000)):
+            continue
+        with self.assertRaises(QueueFull):
+            self.channel.ping(1)
 
-class Both(ChannelTestCase):
-    """Two channels, one each side, talking to each other."""
-
-    def pair(self, deflate: bool) -> tuple[Channel, Channel]:
-        ours, theirs = tcp_pair()
-        channels = []
-        for sock, client in ((ours, True), (theirs, False)):
-            channel, _ = make_channel(
-                sock, client=client, limits=Limits(), deflate=Deflate(Negotiation()) if deflate else None
-            )
-            channels.append(channel)
-
-        def clean() -> None:
-            for channel in channels:
-                channel.abort(OVER)
-                channel.release()
-
-        self.addCleanup(clean)
-        return channels[0], channels[1]
-
-    def test_a_conversation_in_both_directions_at_once(self) -> None:
-        for deflate in (False, True):
-            client, server = self.pair(deflate)
-            messages: list[Any] = ["text ☃", b"\x00\xff", "", b"", "long " * 20_000, os.urandom(200_000), "x" * 64]
-
-            def talk(channel: Channel, messages: list[Any] = messages) -> list[Any]:
-                sender = self.start(lambda: [channel.send(message) for message in messages * 5])
-                got = [channel.read(10) for _ in range(5 * len(messages))]
-                join(sender)
-                return got
-
-            there, here = self.start(lambda: talk(server)), talk(client)  # noqa: B023
-            join(there)
-            self.assertEqual(here, messages * 5)
-            self.assertEqual(there.result, messages * 5)
-
-    def test_closing_from_either_side_ends_both_with_the_same_code(self) -> None:
-        for first in (0, 1):
-            pair = self.pair(False)
-            closing, other = pair[first], pair[1 - first]
-            reader = self.start(other.read)
-            closing.close(4321, "enough")
-            join(reader)
-            for error in (reader.error, closing.closed_error()):
-                assert isinstance(error, ConnectionClosed)
-                self.assertEqual((error.sent, error.received), (Close(4321, "enough"),) * 2)
-
-    def test_closing_from_both_sides_at_once(self) -> None:
-        client, server = self.pair(False)
-        closing = [self.start(client.close), self.start(server.close)]
-        join(*closing)
-        self.assertEqual([thread.error for thread in closing], [None, None])
-        self.assertTrue(client.ended and server.ended)
-        self.assertEqual({client.closed_error().code, server.closed_error().code}, {1000})
+    def test_a_handler_that_interrupted_a_read_is_told_that_nobody_would_hear_the_pong(self) -> None:
+        with self.channel.receiver.lock:
+            self.channel.receiver._busy = True
+            with self.assertRaises(ConcurrentReceive):
+                self.channel.ping(1)
+            self.channel.receiver._busy = False
 
 
 class Fork(ChannelTestCase):
@@ -880,3 +581,7 @@ class Fork(ChannelTestCase):
             self.assertEqual(self.in_child(check), "closed")
         channel.send("x")
         self.assertEqual(self.end.read(), [Frame(TEXT, b"x")])
+
+
+if __name__ == "__main__":
+    unittest.main()

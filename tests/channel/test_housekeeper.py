@@ -158,6 +158,19 @@ class RoundTest(LedgerTestCase):
         self.assertEqual(len(log.tracebacks), 1)
         self.assertEqual(len(self.owner.ends), 1)
 
+    def test_a_peer_that_never_reads_is_given_up(self) -> None:
+        with mock.patch.object(self.channel.writer, "stuck", return_value=None) as stuck:
+            self.rounds(TICK)
+            self.assertEqual(stuck.call_args.args, (self.now - TICK,))  # its own sender is to find out first
+            stuck.return_value = "the peer did not read"
+            self.now += 60
+            self.rounds(TICK)
+            self.assertEqual(self.owner.ends, [])  # the process was stopped: so were its peers, perhaps
+            self.rounds(TICK)
+        self.assertEqual([(end.text, end.code) for end in self.owner.ends], [("the peer did not read", 1013)])
+        self.rounds(TICK)
+        self.assertEqual(len(self.owner.ends), 1)
+
     def test_a_discarded_channel_is_left_alone(self) -> None:
         self.keeper.discard(self.channel)
         self.peer.sendall(frame(TEXT, b"x"))
@@ -195,4 +208,22 @@ class ThreadTest(LedgerTestCase):
         keeper = Housekeeper("test", ping_interval=None, ping_timeout=10, close_timeout=5)
         keeper.start()
         keeper.stop(5)
+        keeper.stop(5)
+
+    def test_its_thread_runs_the_rounds_and_may_stop_itself(self) -> None:
+        keeper = Housekeeper("test", ping_interval=None, ping_timeout=10, close_timeout=5)
+        stopped = mock.Mock(side_effect=lambda now: keeper.stop(5))
+        with mock.patch.object(keeper, "round", stopped), mock.patch("sync_ws.channel.housekeeper.TICK", 0.01):
+            keeper.start()
+            keeper.thread.join(5)
+        self.assertFalse(keeper.thread.is_alive())
+        stopped.assert_called_once()
+
+    def test_trouble_of_its_own_is_logged_and_leaves_nothing_open(self) -> None:
+        keeper = Housekeeper("test", ping_interval=None, ping_timeout=10, close_timeout=5)
+        trouble = mock.patch.object(keeper, "_wait", side_effect=RuntimeError("planted"))
+        with trouble, self.assertLogs("sync_ws", "ERROR") as logs:
+            keeper.start()
+            keeper.thread.join(5)
+        self.assertIn("the housekeeper ended", logs.output[0])
         keeper.stop(5)

@@ -2,75 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import random
-import socket
 import threading
 import time
+import unittest
 import zlib
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from unittest import mock
 
+from sync_ws.channel.frame_log import FrameLog
 from sync_ws.channel.frame_queue import FrameQueue
 from sync_ws.channel.writer import BATCH_BYTES, Writer
 from sync_ws.endings import Reason
 from sync_ws.errors import ConnectionClosed, SendTimeout
-from sync_ws.messages import Opcode, as_payload
-from sync_ws.net.transport import PlainTransport, Transport
+from sync_ws.messages import Opcode
+from sync_ws.net.transport import Transport
 from sync_ws.protocol.deflate import Deflate, Negotiation
-from sync_ws.testing import LedgerTestCase, wait_until
-from tests.support.wire import End, Frame, join
+from sync_ws.testing import wait_until
+from tests.support.fake_transport import FakeTransport
+from tests.support.wire import Frame, join, read_frames
+from tests.support.writer_case import KB, WriterTestCase
 
-KB = 1024
-
-
-class WriterTestCase(LedgerTestCase):
-    """A writer on one end of a socket pair with small buffers; ``self.end`` is the other one."""
-
-    writer_class: type[Writer] = Writer
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.broken: list[tuple[str, BaseException | None]] = []
-
-    def make(
-        self,
-        *,
-        client: bool = False,
-        deflate: bool = False,
-        send_timeout: float = 10.0,
-        max_queued: int = 64,
-        max_queued_bytes: int = KB * KB,
-    ) -> Writer:
-        ours, theirs = socket.socketpair()
-        for sock in (ours, theirs):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * KB)
-            self.addCleanup(sock.close)
-        self.end = End(theirs, client=client)
-        self.transport = PlainTransport(ours)
-        return self.writer_class(
-            self.transport,
-            masked=client,
-            deflate=Deflate(Negotiation()) if deflate else None,
-            send_timeout=send_timeout,
-            max_queued=max_queued,
-            max_queued_bytes=max_queued_bytes,
-            closed_error=lambda: ConnectionClosed(Reason("not open")),
-            on_broken=lambda text, error: self.broken.append((text, error)),
-        )
-
-    def start(self, function: Callable[[], Any]) -> threading.Thread:
-        """Run it in a thread, which has to end with the test."""
-        thread = threading.Thread(target=function)
-        thread.start()
-        self.addCleanup(join, thread)
-        return thread
-
-    def fill(self, writer: Writer) -> None:
-        """Send until the kernel takes no more."""
-        while writer.post(Opcode.BINARY, bytes(KB)) and not writer.queued[0]:
-            pass
-        self.assertEqual(writer.queued[0], 1)
+CONT, TEXT, BINARY = Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY
 
 
 class Sending(WriterTestCase):
@@ -110,10 +67,6 @@ class Sending(WriterTestCase):
             self.assertEqual(self.end.read(), [Frame(Opcode.BINARY, bytes(size))])
             join(sender)
             writer.messages_sent = 0
-
-    def test_as_payload_gives_opcode_and_bytes(self) -> None:
-        self.assertEqual(as_payload("é"), (Opcode.TEXT, b"\xc3\xa9"))
-        self.assertEqual(as_payload(memoryview(b"abcd")[::2]), (Opcode.BINARY, b"ac"))
 
     def test_messages_of_64_kib_and_more_are_whole_and_unharmed(self) -> None:
         for client in (True, False):
@@ -359,119 +312,265 @@ class Posting(WriterTestCase):
         self.assertEqual(self.end.pending(), [])
 
 
-class Batches(WriterTestCase):
-    def test_a_batch_is_written_at_its_end(self) -> None:
-        writer = self.make()
-        with writer.batch():
-            writer.send("a")
-            writer.send(b"b")
-            self.assertEqual(self.end.pending(), [])
-        self.assertEqual(self.end.read(2), [Frame(Opcode.TEXT, b"a"), Frame(Opcode.BINARY, b"b")])
-        writer.send("c")
-        self.assertEqual(self.end.read(), [Frame(Opcode.TEXT, b"c")])
-        self.assertEqual(writer.messages_sent, 3)
+class Alone(unittest.TestCase):
+    """A writer over a transport without a socket, whose every write can be interrupted."""
 
-    def test_an_empty_batch_writes_nothing(self) -> None:
+    def make(self, *takes: int | Exception | None, deflate: bool = False, **options: Any) -> Writer:
+        self.transport = FakeTransport(takes=takes)
+        self.broken: list[tuple[str, BaseException | None]] = []
+        limits: dict[str, Any] = {"send_timeout": 10.0, "max_queued": 64, "max_queued_bytes": KB * KB, **options}
+        return Writer(
+            self.transport,
+            masked=False,
+            deflate=Deflate(Negotiation()) if deflate else None,
+            closed_error=lambda: ConnectionClosed(Reason("not open")),
+            on_broken=lambda text, error: self.broken.append((text, error)),
+            **limits,
+        )
+
+    def sent(self) -> list[Frame]:
+        frames, rest = read_frames(bytes(self.transport.sent), masked=False)
+        self.assertEqual(rest, b"")
+        return frames
+
+    def interrupt(self, act: Callable[[], object]) -> None:
+        """Do it in the middle of the next write, once, as a signal's handler would."""
+
+        def once() -> None:
+            self.transport.on_write = None
+            act()
+
+        self.transport.on_write = once
+
+    def test_pieces_are_the_fragments_of_one_message(self) -> None:
         writer = self.make()
+        writer.send(iter(["a", "", "b"]))
+        in_bytes: list[bytes | bytearray | memoryview] = [bytearray(b"c"), memoryview(b"d")]
+        writer.send(in_bytes)
+        writer.send([])
+        self.assertEqual(
+            self.sent(),
+            [
+                Frame(TEXT, b"a", False), Frame(CONT, b"", False), Frame(CONT, b"b"),
+                Frame(BINARY, b"c", False), Frame(CONT, b"d"),
+            ],
+        )  # fmt: skip
+        self.assertEqual(writer.messages_sent, 2)
+
+    def test_pieces_that_the_kernel_does_not_take_at_once_are_waited_for(self) -> None:
+        writer = self.make(3, None, 2)
+        writer.send(["one", "two"])
+        self.assertEqual((self.sent()[1], writer.queued), (Frame(CONT, b"two"), (0, 0)))
+
+    def test_pieces_after_the_close_frame_are_refused(self) -> None:
+        writer = self.make()
+        writer.finish(b"")
+        self.assertRaises(ConnectionClosed, writer.send, ["a"])
+        self.assertEqual(len(self.sent()), 1)
+
+    def test_a_message_longer_than_a_frame_may_be_goes_into_several(self) -> None:
+        writer = self.make(max_frame=3)
+        for data in ("abc", "abcd", ["ab", "cdef"]):
+            writer.send(data)
+        self.assertTrue(writer.post(Opcode.BINARY, b"wxyz", b"a whole frame that may not be used"))
+        self.assertEqual(
+            [frame.payload for frame in self.sent()], [b"abc", b"abc", b"d", b"ab", b"cde", b"f", b"wxy", b"z"]
+        )
+        writer.post(Opcode.PING, b"longer than that")
+        self.assertEqual(self.sent()[-1], Frame(Opcode.PING, b"longer than that"))
+
+    def test_compressed_pieces_are_one_frame_or_as_many_as_must_be(self) -> None:
+        for max_frame in (None, 4):
+            writer, text = self.make(deflate=True, max_frame=max_frame), "over and over " * 20
+            writer.send([text[:5], text[5:]])
+            frames = self.sent()
+            self.assertEqual((frames[0].rsv, [frame.rsv for frame in frames[1:]]), (4, [0] * (len(frames) - 1)))
+            self.assertEqual(len(frames) == 1, max_frame is None)
+            data = b"".join(frame.payload for frame in frames)
+            self.assertEqual(Deflate(Negotiation()).inflate(data, True, 1000), text.encode())
+
+    def test_what_an_interrupt_wants_sent_goes_out_behind_the_interrupted_frame(self) -> None:
+        works: tuple[Callable[[Writer], object], ...] = (
+            lambda writer: writer.send("outer"),
+            lambda writer: writer.send(["outer"]),
+            lambda writer: writer.post(TEXT, b"outer"),
+        )
+        for work in works:
+            writer, said = self.make(), list[object]()
+
+            def act(writer: Writer = writer, said: list[object] = said) -> None:
+                writer.send("one")
+                writer.send(["two", "three"])
+                said += [writer.post(Opcode.PING, b"four"), writer.finish(b""), writer.interrupted, writer.flush()]
+
+            self.interrupt(act)
+            work(writer)
+            payloads = [frame.payload for frame in self.sent()]
+            self.assertEqual(payloads, [b"outer", b"one", b"two", b"three", b"four", b""])
+            self.assertEqual((said, writer.interrupted, writer.open), ([True, True, True, True], False, False))
+
+    def test_a_handler_that_raises_leaves_the_writer_usable(self) -> None:
+        writer = self.make()
+        for work in (lambda: writer.send("x"), lambda: writer.post(TEXT, b"x"), lambda: writer.send(["x"])):
+            self.interrupt(mock.Mock(side_effect=KeyboardInterrupt))
+            self.assertRaises(KeyboardInterrupt, work)
+            self.assertFalse(writer.interrupted)
+        writer.send("next")
+        self.assertEqual([frame.payload for frame in self.sent()], [b"next"])
+
+    def test_a_handler_that_raises_while_a_message_is_compressed_ends_the_connection(self) -> None:
+        messages: tuple[str | list[str], ...] = ("x" * 100, ["x" * 100])
+        for message in messages:
+            writer = self.make(deflate=True)
+            self.interrupt(mock.Mock(side_effect=KeyboardInterrupt))
+            self.assertRaises(KeyboardInterrupt, writer.send, "compressed " * 20)
+            self.assertTrue(writer.post(Opcode.PING, b""))  # control frames are not compressed
+            self.assertRaises(ConnectionClosed, writer.send, message)
+            [(_, error)] = self.broken
+            self.assertIn("in the middle of compressing", str(error))
+
+    def test_a_write_that_fails_is_told_once_and_nothing_may_follow(self) -> None:
+        works: tuple[Callable[[Writer], object], ...] = (
+            lambda writer: self.assertRaises(ConnectionClosed, writer.send, "x"),
+            lambda writer: self.assertRaises(ConnectionClosed, writer.send, ["x"]),
+            lambda writer: self.assertFalse(writer.post(TEXT, b"x")),
+            lambda writer: self.assertFalse(writer.finish(b"")),
+        )
+        for work in works:
+            error = BrokenPipeError()
+            writer = self.make(error)
+            work(writer)
+            self.assertEqual((self.broken, writer.open, writer.queued), ([("writing failed", error)], False, (0, 0)))
+            self.assertFalse(writer.post(TEXT, b"late"))
+
+    def test_who_flushes_later_is_told_of_whatever_is_left(self) -> None:
+        works: tuple[Callable[[Writer], object], ...] = (
+            lambda writer: writer.post(TEXT, b"x"),
+            lambda writer: writer.finish(b""),
+            lambda writer: self.assertRaises(KeyboardInterrupt, writer.send, "x"),
+        )
+        for work in works:
+            writer = self.make(None, None)
+            told = writer.on_queued = mock.Mock()
+            with mock.patch.object(self.transport, "wait_writable", side_effect=KeyboardInterrupt):
+                work(writer)
+            told.assert_called_once_with()
+            self.assertFalse(writer.flush())
+            told.assert_called_once_with()
+            self.assertTrue(writer.flush())
+
+    def test_a_wait_begins_anew_with_each_byte_and_ends_when_none_went_for_so_long(self) -> None:
+        now = 50.0
+
+        def wait(timeout: float | None) -> bool:
+            nonlocal now
+            now += 9
+            return True
+
+        writer = self.make(1, 1, 1, 1, None, None)
+        with (
+            mock.patch("sync_ws.timing.time.monotonic", lambda: now),
+            mock.patch.object(self.transport, "wait_writable", wait),
+        ):
+            self.assertRaises(SendTimeout, writer.send, "text")
+        self.assertEqual((now, bytes(self.transport.sent)), (50.0 + 9 * 5, b"\x81\x04te"))
+        self.assertEqual([error for _, error in self.broken], [None])
+
+    def test_a_sender_that_is_given_up_by_another_a_moment_earlier_is_told_the_same(self) -> None:
+        for passes, expected in ((11, SendTimeout), (0, ConnectionClosed)):
+            writer, clock = self.make(None, None), [50.0]
+
+            def wait(
+                timeout: float | None, writer: Writer = writer, clock: list[float] = clock, passes: int = passes
+            ) -> bool:
+                clock[0] += passes
+                writer.fail()
+                return True
+
+            waiting = mock.patch.object(self.transport, "wait_writable", wait)
+            with mock.patch("sync_ws.timing.time.monotonic", partial(clock.__getitem__, 0)), waiting:
+                self.assertRaises(expected, writer.send, "x")
+
+    def test_a_batch_is_one_write_when_it_ends_or_has_gathered_much(self) -> None:
+        writer = self.make(5)
+        with writer.batch():
+            for _ in range(3):
+                writer.send("gathered")
+            self.assertEqual(self.transport.writes, [])
+        self.assertEqual(self.transport.writes, [("whole", 30), ("whole", 25)])  # the second: what was left of it
+        with writer.batch():
+            writer.send(bytes(BATCH_BYTES))
+            self.assertEqual(len(self.transport.writes), 3)
         with writer.batch():
             pass
-        self.assertEqual((self.end.pending(), writer.bytes_sent), ([], 0))
+        self.assertEqual((len(self.transport.writes), writer.messages_sent), (3, 4))
 
-    def test_a_nested_batch_is_written_with_the_outer_one(self) -> None:
-        writer = self.make()
-        with writer.batch():
-            with writer.batch():
-                writer.send("inner")
-            self.assertEqual(self.end.pending(), [])
-            writer.send("outer")
-        self.assertEqual([frame.payload for frame in self.end.read(2)], [b"inner", b"outer"])
-
-    def test_other_threads_send_at_once(self) -> None:
-        writer = self.make()
-        with writer.batch():
-            writer.send("batched")
-            join(self.start(lambda: writer.send("other")))
-            self.assertEqual(self.end.read(), [Frame(Opcode.TEXT, b"other")])
-        self.assertEqual(self.end.read(), [Frame(Opcode.TEXT, b"batched")])
-
-    def test_two_threads_have_a_batch_each(self) -> None:
-        writer = self.make()
-        inside, leave = threading.Event(), threading.Event()
-
-        def other() -> None:
-            with writer.batch():
-                writer.send("other")
-                inside.set()
-                leave.wait(5)
-
-        thread = self.start(other)
-        self.assertTrue(inside.wait(5))
-        with writer.batch():
-            writer.send("mine")
-        self.assertEqual(self.end.read(), [Frame(Opcode.TEXT, b"mine")])
-        leave.set()
-        join(thread)
-        self.assertEqual(self.end.read(), [Frame(Opcode.TEXT, b"other")])
-
-    def test_a_batch_is_written_when_256_kib_have_gathered_whatever_the_size_of_its_messages(self) -> None:
-        for size in (10 * KB, 100 * KB, BATCH_BYTES):
-            writer, leave, waiting = self.make(), threading.Event(), list[int]()
-            count = -(-BATCH_BYTES // (size + 14))  # a header has at most 14 bytes
-
-            def send(writer: Writer = writer, size: int = size, count: int = count) -> None:
-                with writer.batch():
-                    for _ in range(count - 1):
-                        writer.send(bytes(size))
-                    waiting.append(writer.messages_sent)  # noqa: B023
-                    writer.send(bytes(size))
-                    leave.wait(5)  # noqa: B023
-
-            thread = self.start(send)
-            self.assertEqual([len(frame.payload) for frame in self.end.read(count)], [size] * count)
-            self.assertEqual(waiting, [0])
-            self.assertTrue(thread.is_alive())
-            leave.set()
-            join(thread)
-
-    def test_very_many_empty_messages_are_bounded_and_cost_linear_time(self) -> None:
-        writer = self.make()
-        reader = self.start(lambda: self.end.read(60_000))
-        began = time.process_time()
-        with writer.batch():
-            for _ in range(60_000):
-                writer.send(b"")
-            self.assertGreater(writer.messages_sent, 0)
-        join(reader, timeout=30)
-        self.assertLess(time.process_time() - began, 10)
-
-    def test_what_was_gathered_is_written_though_the_block_raised(self) -> None:
-        writer = self.make()
-        with self.assertRaises(ZeroDivisionError), writer.batch():
-            writer.send("before")
-            1 // 0  # noqa: B018
-        self.assertEqual(self.end.read(), [Frame(Opcode.TEXT, b"before")])
-
-    def test_a_batch_that_cannot_be_written_raises(self) -> None:
+    def test_a_batch_is_refused_once_no_message_may_follow(self) -> None:
         writer = self.make()
         with self.assertRaises(ConnectionClosed), writer.batch():
             writer.send("gathered")
-            writer.fail()
+            writer.finish(b"")
         with self.assertRaises(ConnectionClosed), writer.batch():
             writer.send("refused at once")
-        self.assertEqual((self.end.pending(), writer.batches.open), ([], {}))
+        self.assertEqual(len(self.sent()), 1)
 
-    def test_a_batch_keeps_the_write_deadline(self) -> None:
-        writer = self.make(send_timeout=0.1)
-        with self.assertRaises(SendTimeout), writer.batch():
-            writer.send(bytes(800 * KB))
+    def test_a_sender_whose_bytes_go_at_the_last_moment_is_not_given_up(self) -> None:
+        clock = [50.0]
+        writer = self.make(None, None)
+        give_up = writer._give_up_at
 
-    def test_a_compressed_batch(self) -> None:
-        writer = self.make(deflate=True)
-        with writer.batch():
-            writer.send("a" * 100)
-            writer.send("b")
-            writer.send("a" * 100)
-        frames, inflater = self.end.read(3), Deflate(Negotiation())
-        self.assertEqual([frame.rsv for frame in frames], [4, 0, 4])
-        self.assertEqual(inflater.inflate(frames[0].payload, True, 1000), b"a" * 100)
-        self.assertEqual(inflater.inflate(frames[2].payload, True, 1000), b"a" * 100)
+        def late(seen: int) -> int:
+            writer._queue.flush()  # as another thread would, before this one has the lock
+            return give_up(seen)
+
+        def wait(timeout: float | None) -> bool:
+            clock[0] += 11
+            return True
+
+        waiting = mock.patch.object(self.transport, "wait_writable", wait)
+        time = mock.patch("sync_ws.timing.time.monotonic", partial(clock.__getitem__, 0))
+        with mock.patch.object(writer, "_give_up_at", late), time, waiting:
+            writer.send("x")
+        self.assertEqual((self.sent(), self.broken), ([Frame(TEXT, b"x")], []))
+
+    def test_every_frame_is_logged_where_it_is_wanted(self) -> None:
+        logger = logging.getLogger("sync_ws.test")
+        with self.assertLogs(logger, "DEBUG") as logs:
+            writer = self.make(log=FrameLog(logger, "7"))
+            writer.send("one")
+            writer.send(["tw", "o"])
+            with writer.batch():
+                writer.send(b"3")
+            writer.post(Opcode.PING, b"", b"\x89\x00")
+            writer.finish(b"\x03\xe8")
+        self.assertEqual(
+            [record.getMessage() for record in logs.records],
+            [
+                "7 > TEXT 'one' [3]",
+                "7 > TEXT 'two' [3]",
+                "7 > BINARY 33 [1]",
+                "7 > PING '' [0]",
+                "7 > CLOSE 1000 '' [2]",
+            ],
+        )
+
+    def test_a_forked_child_closes_its_copy_whoever_held_the_lock(self) -> None:
+        writer, holding, leave = self.make(), threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with writer._lock:
+                holding.set()
+                leave.wait(10)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        holding.wait(10)
+        writer.forget_in_child()
+        self.assertRaises(ConnectionClosed, writer.send, "from the child")
+        self.assertEqual((self.transport.closed, self.sent()), (True, []))
+        leave.set()
+        join(holder)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -20,9 +20,9 @@ class HostileServerTest(ClientTestCase):
         for what, data, code in (
             ("masked frame", frame(1, b"hi", masked=True), 1002),
             ("masked control frame", frame(9, b"hi", masked=True), 1002),
-            ("RSV1", frame(1, b"hi", rsv=0x40), 1002),
-            ("RSV2", frame(1, b"hi", rsv=0x20), 1002),
-            ("RSV3", frame(9, b"", rsv=0x10), 1002),
+            ("RSV1", frame(1, b"hi", rsv=4), 1002),
+            ("RSV2", frame(1, b"hi", rsv=2), 1002),
+            ("RSV3", frame(9, b"", rsv=1), 1002),
             ("opcode 3", frame(3, b""), 1002),
             ("opcode 11", frame(11, b""), 1002),
             ("long ping", frame(9, bytes(126)), 1002),
@@ -31,11 +31,11 @@ class HostileServerTest(ClientTestCase):
             ("fragmented ping", frame(9, b"x", fin=False), 1002),
             ("continuation of nothing", frame(0, b"x"), 1002),
             ("message in a message", frame(1, b"x", fin=False) + frame(1, b"y"), 1002),
-            ("length of 5 in 16 bits", frame(2, b"xxxxx", length=b"\x7e\x00\x05"), 1002),
-            ("length of 5 in 64 bits", frame(2, b"xxxxx", length=b"\x7f" + bytes(7) + b"\x05"), 1002),
-            ("length of 2**63", frame(2, length=b"\x7f\x80" + bytes(7)), 1002),
-            ("length of 2**63 - 1", frame(2, length=b"\x7f\x7f" + b"\xff" * 7), 1009),
-            ("length of 1 TiB", frame(2, length=b"\x7f\x00\x00\x01" + bytes(5)), 1009),
+            ("length of 5 in 16 bits", frame(2, b"xxxxx", form=16), 1002),
+            ("length of 5 in 64 bits", frame(2, b"xxxxx", form=64), 1002),
+            ("length of 2**63", frame(2, size=1 << 63), 1002),
+            ("length of 2**63 - 1", frame(2, size=(1 << 63) - 1), 1009),
+            ("length of 1 TiB", frame(2, size=1 << 40), 1009),
             ("fragments over the limit", frame(2, bytes(600), fin=False) + frame(0, bytes(600)), 1009),
             ("bad UTF-8", frame(1, b"\xff"), 1007),
             ("bad UTF-8 over two frames", frame(1, b"\xe2\x82", fin=False) + frame(0, b"\x28"), 1007),
@@ -104,7 +104,7 @@ class HostileServerTest(ClientTestCase):
 
         def script(wire: Wire) -> None:
             wire.switch(headers=("Sec-WebSocket-Extensions: permessage-deflate",))
-            wire.send(frame(2, bomb, rsv=0x40))
+            wire.send(frame(2, bomb, rsv=4))
             answered.append(wire.read_close())
 
         answered: list[int] = []

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 import unittest
 import warnings
 from typing import Any, ClassVar
+from unittest import mock
 
 from sync_ws import CertificateError, Client, ClientState, Connection, ConnectionClosed, HandshakeError, Heartbeat
+from sync_ws.client import tls
 from sync_ws.testing import Certificates, FaultProxy, LedgerTestCase, make_certificates, serving, wait_until
 from tests.support.proxies import ConnectProxy
 from tests.support.recorder import Recorder, sender
@@ -156,6 +162,124 @@ class ConversationTest(TlsTestCase):
                 self.assertEqual(client.recv(SOON), "hello")
             with self.assertRaises(CertificateError):
                 self.client("wss://other.test:1024/ws/", proxy=url).open(SOON)
+
+
+class VerdictTest(TlsTestCase):
+    """What the server thinks of us, and whether there is TLS at all: named, whatever comes first."""
+
+    def fail_to_open(self, url: str, **options: Any) -> HandshakeError:
+        with self.assertRaises(HandshakeError) as caught:
+            self.client(url, **options).open(SOON)
+        return caught.exception
+
+    def wanting_certificates(self, version: ssl.TLSVersion) -> ssl.SSLContext:
+        context = self.certificates.server_context()
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(self.certificates.ca)
+        context.maximum_version = version
+        return context
+
+    def test_a_server_that_wants_a_client_certificate_is_named_in_every_run(self) -> None:
+        """With TLS 1.3 it says so only after our part of the handshake, before, while or after we write the request."""
+        with ScriptedServer(Wire.switch, context=self.wanting_certificates(ssl.TLSVersion.TLSv1_3)) as server:
+            for _ in range(30):
+                error = self.fail_to_open(server.url(), headers={"X-Long": "x" * 30_000})
+                self.assertIn("the server wants a client certificate: ssl_context.load_cert_chain", str(error))
+                self.assertIn(f"127.0.0.1:{server.port}", str(error))
+                self.assertTrue(error.reason.permanent)
+
+    def test_tls_1_2_names_it_as_one_of_the_causes(self) -> None:
+        with ScriptedServer(Wire.switch, context=self.wanting_certificates(ssl.TLSVersion.TLSv1_2)) as server:
+            self.assertIn("or wants a client certificate", str(self.fail_to_open(server.url())))
+
+    def test_a_client_certificate_that_is_not_accepted_is_named(self) -> None:
+        ours = self.certificates.client_context()
+        ours.load_cert_chain(self.certificates.server_cert, self.certificates.server_key)  # not one for clients
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            with ScriptedServer(Wire.switch, context=self.wanting_certificates(version)) as server:
+                error = self.fail_to_open(server.url(), ssl_context=ours)
+                self.assertIn("did not accept the client's certificate", str(error))
+                self.assertTrue(error.reason.permanent)
+
+    def test_no_common_version_is_named_by_whichever_side_notices(self) -> None:
+        for server_version, client_version in (
+            (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3), (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2),
+        ):  # fmt: skip
+            context, ours = self.certificates.server_context(), self.certificates.client_context()
+            context.minimum_version = context.maximum_version = server_version
+            ours.minimum_version = ours.maximum_version = client_version
+            with self.subTest(client_version), ScriptedServer(Wire.switch, context=context) as server:
+                error = self.fail_to_open(server.url(), ssl_context=ours)
+                self.assertIn("does not speak the TLS versions that this side allows", str(error))
+                self.assertFalse(error.reason.permanent)
+
+    def test_a_name_that_the_server_does_not_know_is_named(self) -> None:
+        context = self.certificates.server_context()
+        context.sni_callback = lambda *_: ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+        with ScriptedServer(Wire.switch, context=context) as server:
+            error = self.fail_to_open(f"wss://localhost:{server.port}/")
+        self.assertIn("has no certificate for this host name", str(error))
+
+    def test_wss_to_a_plain_server_is_named_at_once(self) -> None:
+        def refuse(wire: Wire) -> None:
+            wire.sock.recv(1)
+            wire.send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            wire.wait_for_end()
+
+        for serve in (serving(echo), ScriptedServer(refuse)):
+            with serve as server:
+                started = time.monotonic()
+                error = self.fail_to_open(f"wss://127.0.0.1:{server.port}/ws/", reconnect=0.01)
+                self.assertLess(time.monotonic() - started, 3.0)
+                self.assertIn(f"127.0.0.1:{server.port} speaks plain HTTP, not TLS: use ws://", str(error))
+
+    def test_ws_to_a_server_with_tls_is_told_with_the_remedy(self) -> None:
+        with self.served() as server:
+            self.assertIn("use wss://", str(self.fail_to_open(server.url.replace("wss:", "ws:"))))
+
+    def test_a_host_name_with_a_dot_at_its_end_has_the_certificate_of_the_name(self) -> None:
+        with ScriptedServer(staying_open(), context=self.certificates.server_context()) as server:
+            there = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))]
+            with mock.patch("socket.getaddrinfo", return_value=there):
+                self.client(f"wss://localhost.:{server.port}/", close_timeout=0.3).open(SOON)
+
+
+class DefaultContextTest(TlsTestCase):
+    def test_one_context_serves_every_attempt_of_every_client(self) -> None:
+        with mock.patch.dict(os.environ, {"SSL_CERT_FILE": str(self.certificates.ca)}), self.served() as server:
+            tls.default_context()
+            with mock.patch("ssl.create_default_context", side_effect=AssertionError("another one was made")):
+                for _ in range(3):
+                    with Client(server.url, heartbeat=None) as client:
+                        client.send("hello")
+                        self.assertEqual(client.recv(SOON), "hello")
+
+    def test_a_child_of_a_process_that_has_one_makes_its_own(self) -> None:
+        with mock.patch.dict(os.environ, {"SSL_CERT_FILE": str(self.certificates.ca)}), self.served() as server:
+            done = subprocess.run(
+                [sys.executable, "-c", FORKED, server.url], capture_output=True, text=True, timeout=60, check=False
+            )
+        self.assertEqual((done.stdout.split(), done.returncode), (["hello", "hello", "0"], 0), done.stderr)
+
+
+FORKED = """
+import os, sys
+from sync_ws import Client
+
+def talk(client):
+    with client:
+        client.send("hello")
+        print(client.recv(5), flush=True)
+
+talk(Client(sys.argv[1], heartbeat=None))
+child = os.fork()
+if child == 0:
+    try:
+        talk(Client(sys.argv[1], heartbeat=None))
+    finally:
+        os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
 
 
 class EndTest(TlsTestCase):

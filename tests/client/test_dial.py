@@ -2,56 +2,93 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
+import os
+import shutil
 import socket
 import ssl
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 import unittest
-from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-import websocket
-
-from sync_ws import HandshakeError, HandshakeRejected, HandshakeTimeout, should_reconnect
+from sync_ws import HandshakeError, HandshakeTimeout, should_reconnect
 from sync_ws.client.address import parse_proxy, parse_url
-from sync_ws.client.dial import Dial, Established
-from sync_ws.testing import FaultProxy, LedgerTestCase, free_port, serving, wait_until
+from sync_ws.client.dial import Dial
+from sync_ws.testing import FaultProxy, free_port, make_certificates, serving, wait_until
+from tests.support.dial_case import SOON, DialTestCase
 from tests.support.proxies import ConnectProxy, Socks5Proxy
-from tests.support.scripted import ScriptedServer, Wire, frame, refusing
+from tests.support.scripted import GUID, ScriptedServer, Wire, frame
 
-SOON = 3.0  # seconds: an upper bound for "at once", on a machine with other things to do
-RETRIED = {408, 425, 429}
+FORKING = """
+import os, sys, threading, time
+from sync_ws import HandshakeError
+from sync_ws.client.address import parse_url
+from sync_ws.client.dial import Dial
 
+def sockets():
+    links = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink(f"/proc/self/fd/{fd}"))
+        except OSError:
+            pass
+    return sum(link.startswith("socket:") for link in links)
 
-class DialTestCase(LedgerTestCase):
-    def dial(self, url: str, **options: Any) -> Established:
-        opened = Dial(parse_url(url), **{"timeout": 10.0, **options}).run()
-        self.addCleanup(opened.sock.close)
-        return opened
+def run():
+    try:
+        dial.run()
+    except HandshakeError:
+        pass
 
-    def fail_to_dial(self, url: str, **options: Any) -> HandshakeError:
-        with self.assertRaises(HandshakeError) as caught:
-            self.dial(url, **options)
-        return caught.exception
+dial = Dial(parse_url(sys.argv[1]), timeout=60)
+thread = threading.Thread(target=run)
+thread.start()
+while dial._missing[:12] != "no answer to":
+    time.sleep(0.01)
+read, write = os.pipe()
+child = os.fork()
+if child == 0:
+    os.write(write, str(sockets()).encode())
+    os._exit(0)
+os.waitpid(child, 0)
+print(sockets(), os.read(read, 9).decode())
+dial.cancel()
+thread.join()
+"""
+STARVED = """
+import os, resource, sys
+from sync_ws import Client, HandshakeError, should_reconnect
+from sync_ws.client.address import parse_url
+from sync_ws.client.dial import Dial
+import sync_ws.client.client
 
-    @contextlib.contextmanager
-    def running(self, dial: Dial) -> Iterator[list[Any]]:
-        """``dial.run()`` in a thread; its outcome is in the list at the end of the block."""
-        outcome: list[Any] = []
-
-        def run() -> None:
-            try:
-                outcome.append(dial.run())
-            except HandshakeError as exc:
-                outcome.append(exc)
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        yield outcome
-        thread.join(SOON)
-        self.assertFalse(thread.is_alive(), "the dial went on")
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+for spare in range(30):
+    held = []
+    try:
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+    for fd in held[:spare]:
+        os.close(fd)
+    try:
+        Dial(parse_url(sys.argv[1]), timeout=5.0).run().sock.close()
+        print("connected")
+        break
+    except HandshakeError as exc:
+        assert should_reconnect(exc.reason), (spare, exc)
+        print(spare, exc)
+    for fd in held[spare:]:
+        os.close(fd)
+"""
 
 
 class HandshakeTest(DialTestCase):
@@ -76,6 +113,50 @@ class HandshakeTest(DialTestCase):
             ("Cookie", "c=1"), ("X-One", "1"), ("Authorization", "Bearer t"),
         ):  # fmt: skip
             self.assertEqual(wire.header(name), value, name)
+
+    def test_an_address_in_capitals_or_of_another_script_or_with_a_semicolon_is_sent_as_it_was_checked(self) -> None:
+        seen: list[tuple[bytes, str | None]] = []
+
+        def script(wire: Wire) -> None:
+            wire.switch()
+            seen.append((wire.request.split(b" ")[1], wire.header("Host")))
+
+        with ScriptedServer(script) as server:
+            there = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))]
+            with mock.patch("socket.getaddrinfo", return_value=there) as asked:
+                self.dial("WS://BÜCHER.Example:81/ä;b?q=ö;c")
+                self.assertEqual(asked.call_args.args[:2], ("xn--bcher-kva.example", 81))
+                self.dial("ws://[FE80::1%25eth0]:81/?")
+                self.assertEqual(asked.call_args.args[:2], ("fe80::1%eth0", 81))
+        self.assertEqual(seen, [(b"/%C3%A4;b?q=%C3%B6;c", "xn--bcher-kva.example:81"), (b"/", "[fe80::1]:81")])
+
+    def test_a_zone_reaches_the_system(self) -> None:
+        if not socket.has_ipv6:
+            raise unittest.SkipTest("no IPv6 here")
+        name = socket.if_indextoname(socket.if_nameindex()[0][0])
+        dial = Dial(parse_url(f"ws://[fe80::1%25{name}]:81/"))
+        self.assertEqual(dial._addresses(dial._target)[0][1][3], socket.if_nametoindex(name))
+
+    def test_every_value_of_a_repeated_response_header_is_there(self) -> None:
+        cookies = ("Set-Cookie: a=1; Expires=Wed, 21 Oct 2026 07:28:00 GMT", "Set-Cookie: b=2", "set-cookie: c=3")
+        with ScriptedServer(lambda wire: wire.switch(headers=cookies)) as server:
+            headers = self.dial(server.url()).headers
+        self.assertEqual(headers.get_all("set-cookie"), [line.partition(": ")[2] for line in cookies])
+
+    def test_what_the_rfcs_have_a_client_bear_is_borne(self) -> None:
+        def script(wire: Wire) -> None:
+            wire.read_request()
+            for interim in (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"):
+                wire.send(interim)
+            key = (wire.header("Sec-WebSocket-Key") or "").encode()
+            accept = base64.b64encode(hashlib.sha1(key + GUID).digest())
+            fields = b"UPGRADE: WebSocket\nconnection: keep-alive,\n Upgrade\r\nsec-websocket-ACCEPT:" + accept
+            wire.send(b"HTTP/1.1 101  \n" + fields + b"\n\n" + frame(1, b"early"))
+
+        with ScriptedServer(script) as server:
+            opened = self.dial(server.url())
+        self.assertEqual(opened.headers["connection"], "keep-alive, Upgrade")
+        self.assertEqual(opened.early[:2], frame(1, b"early")[:2])
 
     def test_without_options_there_is_no_origin_cookie_subprotocol_or_extension(self) -> None:
         seen: list[Wire] = []
@@ -146,113 +227,6 @@ class HandshakeTest(DialTestCase):
             self.assertIn("not a valid opening handshake", str(self.fail_to_dial(server.url())))
 
 
-class RefusalTest(DialTestCase):
-    def test_every_status_is_reported_and_decides_about_another_attempt(self) -> None:
-        statuses = [100, 103, 200, 204, *range(300, 309), *range(400, 432), 451, 499, *range(500, 512), 599]
-
-        def script(wire: Wire) -> None:
-            wire.answer(f"{statuses[wire.number - 1]} Some Reason", b"what was wrong\nmore")
-
-        with ScriptedServer(script) as server:
-            for status in statuses:
-                with self.subTest(status):
-                    error = self.fail_to_dial(server.url())
-                    assert isinstance(error, HandshakeRejected), error
-                    self.assertEqual((error.status, error.reason.status), (status, status))
-                    self.assertEqual(should_reconnect(error.reason), status >= 500 or status in RETRIED)
-                    self.assertIn(f"the server answered {status}", str(error))
-
-    def test_the_body_and_headers_of_a_refusal_are_there_and_its_first_line_is_in_the_text(self) -> None:
-        with ScriptedServer(lambda wire: wire.answer("403 No", b"go away\nnow", ("X-Why: because",))) as server:
-            error = self.fail_to_dial(server.url())
-        assert isinstance(error, HandshakeRejected)
-        self.assertEqual((error.body, error.headers["x-why"]), (b"go away\nnow", "because"))
-        self.assertEqual(str(error), "the server answered 403: go away")
-
-    def test_the_text_of_a_refusal_cannot_forge_a_log_line(self) -> None:
-        with ScriptedServer(lambda wire: wire.answer("403 No", "\x1b[31m\u202eevil\x00".encode())) as server:
-            text = str(self.fail_to_dial(server.url()))
-        self.assertTrue(text.isprintable() and text.isascii(), text)
-
-    def test_a_refusal_whose_body_is_cut_off_keeps_its_status(self) -> None:
-        for tail in (
-            b"Content-Length: 100\r\n\r\nhalf",
-            b"Content-Length: x\r\n\r\n",
-            b"\r\n",
-            b"Content-Length: 0\r\n\r\n",
-            b"Content-Length: -5\r\n\r\n",
-            b"Content-Length: 99999999999999\r\n\r\nhalf",
-        ):
-
-            def script(wire: Wire, tail: bytes = tail) -> None:
-                wire.read_request()
-                wire.send(b"HTTP/1.1 401 X\r\n" + tail)
-
-            with self.subTest(tail), ScriptedServer(script) as server:
-                error = self.fail_to_dial(server.url())
-                self.assertEqual((error.reason.status, error.reason.permanent), (401, True))
-
-    def test_a_refusal_whose_body_is_reset_or_never_comes_keeps_its_status(self) -> None:
-        def reset(wire: Wire) -> None:
-            wire.read_request()
-            wire.send(b"HTTP/1.1 401 X\r\nContent-Length: 100\r\n\r\nhalf")
-            wire.reset()
-
-        def stall(wire: Wire) -> None:
-            wire.read_request()
-            wire.send(b"HTTP/1.1 503 X\r\nRetry-After: 7\r\nContent-Length: 100\r\n\r\nhalf")
-            wire.wait_for_end()
-
-        with ScriptedServer(stall) as server:
-            error = self.fail_to_dial(server.url(), timeout=0.15)
-            self.assertEqual((error.reason.status, error.reason.retry_after), (503, 7.0))
-        with ScriptedServer(reset) as server:
-            reason = self.fail_to_dial(server.url()).reason
-            self.assertIn(reason.status, (401, None))  # None: the reset overtook the head
-
-    def test_retry_after_in_seconds_is_understood_and_bounded(self) -> None:
-        for value, seconds in (
-            ("7", 7.0),
-            ("0", 0.0),
-            ("999999999", 3600.0),
-            ("9" * 400, 3600.0),
-            ("soon", None),
-            ("-1", None),
-            ("1.5", None),
-            ("٣", None),
-        ):
-            header = f"Retry-After: {value}"
-            with self.subTest(value), ScriptedServer(refusing("503 X", b"", header)) as server:
-                self.assertEqual(self.fail_to_dial(server.url()).reason.retry_after, seconds)
-
-    def test_a_redirect_is_an_error_and_credentials_do_not_follow_it(self) -> None:
-        with ScriptedServer(Wire.switch) as second:
-            location = f"Location: {second.url()}"
-            with ScriptedServer(lambda wire: wire.answer("302 Found", b"", (location,))) as first:
-                error = self.fail_to_dial(first.url(), headers=[("Authorization", "Bearer t")], cookie="c=1")
-            self.assertEqual(second.accepted, 0)
-        self.assertEqual((error.reason.status, error.reason.permanent), (302, True))
-
-    def test_a_redirect_with_a_valid_accept_value_is_an_error_too(self) -> None:
-        for status in ("301 Moved", "302 Found", "307 X", "308 X", "200 OK"):
-            with self.subTest(status), ScriptedServer(lambda wire, status=status: wire.switch(status=status)) as server:  # type: ignore[misc]
-                self.assertIsInstance(self.fail_to_dial(server.url()), HandshakeRejected)
-
-    def test_cookies_of_one_server_never_reach_another(self) -> None:
-        seen: list[str | None] = []
-
-        def script(wire: Wire) -> None:
-            wire.switch(headers=("Set-Cookie: session=s3cret; Domain=127.0.0.1",))
-            seen.append(wire.header("Cookie"))
-
-        with ScriptedServer(script) as one, ScriptedServer(script) as other:
-            self.dial(one.url())
-            self.dial(one.url())
-            self.dial(other.url())
-        self.assertEqual(seen, [None, None, None])
-        self.assertNotIn("s3cret", repr(vars(websocket._handshake.CookieJar)))
-
-
 class DeadlineTest(DialTestCase):
     def expect_timeout(self, url: str, **options: Any) -> None:
         started = time.monotonic()
@@ -270,6 +244,16 @@ class DeadlineTest(DialTestCase):
     def test_a_server_that_accepts_and_never_starts_tls(self) -> None:
         with ScriptedServer(Wire.wait_for_end) as server:
             self.expect_timeout(server.url().replace("ws:", "wss:"))
+
+    def test_it_is_told_what_did_not_come(self) -> None:
+        with ScriptedServer(Wire.wait_for_end) as silent:
+            url = silent.url()
+            self.assertIn(": no answer to the opening handshake", str(self.fail_to_dial(url, timeout=0.1)))
+            text = str(self.fail_to_dial(url.replace("ws:", "wss:"), timeout=0.1))
+            self.assertIn(": no answer to the TLS handshake; if the server has no TLS there, use ws://", text)
+            via = parse_proxy(f"http://127.0.0.1:{silent.port}")
+            text = str(self.fail_to_dial("ws://a.test/", proxy=via, timeout=0.1))
+            self.assertIn(f"to a.test:80 within 0.1 s: no answer of the proxy 127.0.0.1:{silent.port}", text)
 
     def test_a_response_dribbled_for_longer_than_the_deadline(self) -> None:
         with serving(lambda conn: None) as server, FaultProxy("127.0.0.1", server.port) as proxy:
@@ -300,6 +284,12 @@ class DeadlineTest(DialTestCase):
             with mock.patch("socket.getaddrinfo", lambda *args: found):
                 self.dial("ws://two-addresses.test/", timeout=0.6)
 
+    def test_a_name_that_the_system_takes_for_none_is_final(self) -> None:
+        with mock.patch("socket.getaddrinfo", side_effect=UnicodeError("label too long")):
+            error = self.fail_to_dial("ws://a.test/")
+        self.assertIn("a.test:80 is no address to connect to: label too long", str(error))
+        self.assertFalse(should_reconnect(error.reason))
+
     def test_connection_refused_names_the_place_and_is_worth_another_attempt(self) -> None:
         port = free_port()
         error = self.fail_to_dial(f"ws://127.0.0.1:{port}/?token=s3cret")
@@ -321,6 +311,41 @@ class DeadlineTest(DialTestCase):
             error = self.fail_to_dial("ws://a.test/")
         self.assertIn("can't start new thread", str(error))
         self.assertTrue(should_reconnect(error.reason))
+
+    def test_out_of_memory_is_a_failed_attempt(self) -> None:
+        for name in (
+            "sync_ws.client.dial.Dial._connect_one",
+            "websocket.WebSocket.connect",
+            "sync_ws.client.dial.Waker",
+        ):
+            with self.subTest(name), ScriptedServer(Wire.switch) as server:
+                with mock.patch(name, side_effect=MemoryError):
+                    error = self.fail_to_dial(server.url())
+                self.assertIn("out of memory (in this process or machine)", str(error))
+                self.assertTrue(should_reconnect(error.reason))
+
+    def test_whatever_is_the_last_descriptor_a_failure_is_told_as_ones_own_and_passes(self) -> None:
+        """In a process of its own: with 0, 1, 2... descriptors to spare, until it connects."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        made = make_certificates(folder.name)
+        with ScriptedServer(Wire.switch, context=made.server_context()) as server:
+            environment = {**os.environ, "SSL_CERT_FILE": str(made.ca), "SSL_CERT_DIR": "/nowhere"}
+            hashed = os.path.join(folder.name, "hashed")  # authorities that OpenSSL reads when it needs them
+            os.mkdir(hashed)
+            command = ["openssl", "x509", "-hash", "-noout", "-in", str(made.ca)]
+            named = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+            shutil.copy(made.ca, os.path.join(hashed, f"{named}.0"))
+            for where in ({}, {"SSL_CERT_FILE": "/nowhere", "SSL_CERT_DIR": hashed}):
+                for host in ("127.0.0.1", "localhost"):
+                    with self.subTest(host, **where):
+                        done = subprocess.run(
+                            [sys.executable, "-c", STARVED, f"wss://{host}:{server.port}/"],
+                            env={**environment, **where}, capture_output=True, text=True, timeout=60,
+                        )  # fmt: skip
+                        self.assertEqual(done.stdout.splitlines()[-1:], ["connected"], done.stdout + done.stderr)
+                        for line in done.stdout.splitlines()[:-1]:
+                            self.assertIn("Too many open files", line)
 
     def test_no_descriptor_left_is_a_failed_attempt(self) -> None:
         real = socket.socket
@@ -459,8 +484,25 @@ class ProxyTest(DialTestCase):
     def test_a_socks_proxy_without_the_package_for_it(self) -> None:
         with mock.patch.dict("sys.modules", {"python_socks": None, "python_socks.sync": None}):
             error = self.fail_to_dial("ws://a.test/", proxy=parse_proxy("socks5://127.0.0.1:9"))
+            with mock.patch("os.open", side_effect=OSError(24, "Too many open files")):  # so nothing can be imported
+                short = self.fail_to_dial("ws://a.test/", proxy=parse_proxy("socks5://127.0.0.1:9"))
         self.assertIn("python-socks", str(error))
         self.assertTrue(error.reason.permanent)
+        self.assertIn("Too many open files", str(short))
+        self.assertFalse(short.reason.permanent)
+
+    def test_a_fault_on_the_way_to_a_proxy_names_the_proxy(self) -> None:
+        port = free_port()
+        text = str(self.fail_to_dial("ws://a.test/", proxy=parse_proxy(f"http://us:hush@127.0.0.1:{port}")))
+        self.assertIn(f"no connection to the proxy 127.0.0.1:{port}: ", text)
+        with ScriptedServer(Wire.read_request) as server:
+            error = self.fail_to_dial("ws://a.test/", proxy=parse_proxy(f"http://127.0.0.1:{server.port}"))
+        self.assertIn(f"the proxy 127.0.0.1:{server.port} ended the connection", str(error))
+
+    def test_a_fault_behind_a_proxy_names_both(self) -> None:
+        with ScriptedServer(Wire.read_request) as server, ConnectProxy(target=("127.0.0.1", server.port)) as proxy:
+            error = self.fail_to_dial("ws://a.test/", proxy=parse_proxy(f"http://127.0.0.1:{proxy.port}"))
+        self.assertIn(f"a.test:80 (through the proxy 127.0.0.1:{proxy.port}) was lost", str(error))
 
     def test_cancelled_while_a_socks_proxy_is_silent_and_its_late_socket_is_closed(self) -> None:
         _require_socks()
@@ -478,16 +520,16 @@ class ProxyTest(DialTestCase):
         self.assertTrue(outcome[0].reason.by_us)
 
 
-class TlsFailureTest(DialTestCase):
-    def test_a_server_without_tls_is_a_tls_failure(self) -> None:
-        def script(wire: Wire) -> None:
-            wire.sock.recv(1)
-            wire.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-        with ScriptedServer(script) as server:
-            error = self.fail_to_dial(server.url().replace("ws:", "wss:"), ssl_context=ssl.create_default_context())
-        self.assertIn("TLS failed", str(error))
-        self.assertTrue(should_reconnect(error.reason))
+@unittest.skipUnless(os.path.isdir("/proc/self/fd"), "no /proc")
+class ForkTest(DialTestCase):
+    def test_a_child_has_no_part_in_an_attempt_of_its_parent_and_closes_its_sockets(self) -> None:
+        with ScriptedServer(Wire.wait_for_end) as silent:
+            for scheme in ("ws", "wss"):  # in the opening handshake, in that of TLS
+                done = subprocess.run(
+                    [sys.executable, "-c", FORKING, f"{scheme}://127.0.0.1:{silent.port}/"],
+                    capture_output=True, text=True, timeout=60,
+                )  # fmt: skip
+                self.assertEqual((done.stdout.split(), done.returncode), (["3", "0"], 0), done.stderr)
 
 
 def _require_socks() -> None:
@@ -495,6 +537,69 @@ def _require_socks() -> None:
         import python_socks  # noqa: F401
     except ImportError:
         raise unittest.SkipTest("the package python-socks is not installed") from None
+
+
+class WrongSchemeTest(DialTestCase):
+    def test_with_tls_all_is_well_and_an_alert_is_named_also_after_our_part_of_the_handshake(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        made = make_certificates(folder.name)
+        context = made.server_context()
+        with ScriptedServer(Wire.switch, context=context) as server:
+            self.assertIsInstance(self.dial(server.url(), ssl_context=made.client_context()).sock, ssl.SSLSocket)
+            context.verify_mode = ssl.CERT_REQUIRED
+            error = self.fail_to_dial(server.url(), ssl_context=made.client_context())
+        self.assertIn("the server wants a client certificate", str(error))
+
+    def test_wss_to_a_server_of_ours_without_tls_is_named_at_once(self) -> None:
+        with serving(lambda conn: None) as server:
+            started = time.monotonic()
+            error = self.fail_to_dial(server.url.replace("ws:", "wss:"), ssl_context=ssl.create_default_context())
+            self.assertLess(time.monotonic() - started, SOON)
+        self.assertIn(f"127.0.0.1:{server.port} speaks plain HTTP, not TLS: use ws:// instead of wss://", str(error))
+        self.assertFalse(should_reconnect(error.reason))
+
+    def test_ws_to_a_server_that_answers_in_tls_is_named_at_once(self) -> None:
+        def script(wire: Wire) -> None:
+            wire.read_request()
+            wire.send(b"\x15\x03\x03\x00\x02\x02\x0a")  # an alert: unexpected message
+            wire.wait_for_end()
+
+        with ScriptedServer(script) as server:
+            error = self.fail_to_dial(server.url())
+        self.assertIn(f"127.0.0.1:{server.port} speaks TLS: use wss:// instead of ws:// there", str(error))
+        self.assertFalse(should_reconnect(error.reason))
+
+    def test_ws_to_a_server_that_ends_it_without_a_word_is_told_what_it_may_be(self) -> None:
+        def reset(wire: Wire) -> None:
+            wire.read_request()
+            wire.reset()
+
+        for script, how in ((Wire.read_request, "ended by the server"), (reset, "Connection reset by peer")):
+            with self.subTest(how), ScriptedServer(script) as server:
+                error = self.fail_to_dial(server.url())
+                self.assertIn(f"lost during the opening handshake: {how}, without an answer; if it speaks", str(error))
+                self.assertIn("use wss://", str(error))
+                self.assertTrue(should_reconnect(error.reason))
+
+    def test_an_answer_that_is_cut_off_is_no_sign_of_tls(self) -> None:
+        def script(wire: Wire) -> None:
+            wire.read_request()
+            wire.send(b"HTTP/1.1 101 Switch")
+
+        with ScriptedServer(script) as server:
+            error = self.fail_to_dial(server.url())
+        self.assertTrue(str(error).endswith("was lost during the opening handshake: ended by the server"), error)
+
+    def test_a_server_of_another_protocol_is_told_by_what_it_says(self) -> None:
+        def script(wire: Wire) -> None:
+            wire.send(b"SSH-2.0-OpenSSH_9.9\r\n")
+            wire.wait_for_end()
+
+        with ScriptedServer(script) as server:
+            error = self.fail_to_dial(server.url())
+        self.assertIn("does not begin with an HTTP status line, but: SSH-2.0-OpenSSH_9.9", str(error))
+        self.assertTrue(should_reconnect(error.reason))
 
 
 if __name__ == "__main__":

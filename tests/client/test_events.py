@@ -9,7 +9,7 @@ import time
 import unittest
 from typing import Any
 
-from sync_ws import Client, ClientState, Heartbeat, NotConnected
+from sync_ws import Client, ClientState, Headers, Heartbeat, NotConnected
 from sync_ws.client.events import (
     EVENTS,
     Closed,
@@ -195,7 +195,7 @@ class ValueTest(unittest.TestCase):
 
     def test_headers_and_messages_do_not_show_when_an_event_is_printed(self) -> None:
         for event in (
-            Opened(None, {"x": "s3cret"}),
+            Opened(None, Headers([("x", "s3cret")])),
             Closed(Reason(""), False, ("s3cret",)),
             GaveUp(Reason(""), (b"s3cret",)),
         ):

@@ -7,12 +7,14 @@ import threading
 import time
 import unittest
 from collections.abc import Callable
+from unittest import mock
 
-from sync_ws.client.handshake_stream import MAX_BODY, HandshakeStream
-from sync_ws.errors import HandshakeError
+from sync_ws.client.handshake_stream import MAX_BODY, MAX_INTERIM, HandshakeStream, Refused
+from sync_ws.errors import HandshakeError, HandshakeTimeout
 from sync_ws.net.waiting import wait
-from sync_ws.protocol.http_head import MAX_HEADERS, MAX_RESPONSE
+from sync_ws.protocol.http_head import MAX_HEADERS, MAX_RESPONSE, BadHead, TlsInstead
 from sync_ws.testing import LedgerTestCase
+from sync_ws.timing import Deadline
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 section 1.3
@@ -23,9 +25,12 @@ GOOD = f"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebS
 class Waiting:
     """How the stream waits: at most a few seconds."""
 
-    def wait(self, sock: socket.socket, events: int) -> None:
-        if not wait(sock.fileno(), events, 5):
-            raise AssertionError("waited in vain")
+    def wait(self, sock: socket.socket, events: int, share: Deadline | None = None) -> None:
+        if not wait(sock.fileno(), events, share.remaining() if share is not None else 5):
+            raise TimeoutError("waited in vain")
+
+    def too_late(self) -> HandshakeTimeout:
+        raise AssertionError("it is never too late here")
 
 
 class HandshakeStreamTest(LedgerTestCase):
@@ -82,7 +87,7 @@ class HandshakeStreamTest(LedgerTestCase):
     def test_a_cookie_of_the_shared_jar_is_not_sent_and_our_own_is(self) -> None:
         self.stream.send(REQUEST)
         self.assertNotIn(b"Cookie", self.peer.recv(4096))
-        HandshakeStream(self.sock, Waiting(), cookie="mine=1").send(REQUEST)
+        HandshakeStream(self.sock, Waiting(), "/", "mine=1").send(REQUEST)
         sent = self.peer.recv(4096)
         self.assertIn(b"\r\nCookie: mine=1\r\n\r\n", sent)
         self.assertNotIn(b"jar", sent)
@@ -123,7 +128,7 @@ class HandshakeStreamTest(LedgerTestCase):
                 self.refuse(line + b"\r\n\r\n", say="status line")
 
     def test_malformed_headers_are_refused(self) -> None:
-        for line in (b"no colon", b" folded: x", b"Name : x", b"a\x00b: x", b"X: a\rb", b"X: a\nY: b", b": x"):
+        for line in (b"no colon", b" folded: x", b"Name : x", b"a\x00b: x", b"X: a\rb", b"X: a\nY b", b": x"):
             with self.subTest(line):
                 self.renew()
                 self.refuse(b"HTTP/1.1 503 X\r\n" + line + b"\r\n\r\n", say="malformed header")
@@ -134,15 +139,119 @@ class HandshakeStreamTest(LedgerTestCase):
         self.refuse(b"HTTP/1.1 101 X\r\nX:" + b" " * 30_000 + b"\x00\r\n\r\n", say="malformed header")
         self.assertLess(time.process_time() - started, 0.5)
 
-    def test_the_end_of_the_stream_in_the_response_is_a_lost_connection(self) -> None:
-        self.refuse(GOOD[:40], HandshakeError, "lost during the opening handshake")
+    def test_the_end_of_the_stream_in_the_response(self) -> None:
+        self.refuse(GOOD[:40], EOFError, "the connection was ended")
+        self.assertTrue(self.stream.heard)
+        self.renew()
+        self.refuse(b"", EOFError, "the connection was ended")
+        self.assertFalse(self.stream.heard)
+
+    def test_what_was_raised_here_is_kept_under_its_own_name(self) -> None:
+        self.refuse(b"", EOFError)
+        self.assertIsInstance(self.stream.failure, EOFError)
+
+    def test_whoever_speaks_another_protocol_is_refused_at_its_first_bytes(self) -> None:
+        for said in (b"SSH-2.0-OpenSSH_9\r\n", b"220 mail.test\r\n", b"\x00\x00\x12\x04", b"<html>", b"HTTP-", b"\n\n"):
+            with self.subTest(said):
+                self.renew()
+                self.answer(said, end=False)
+                with self.assertRaisesRegex(BadHead, "status line, but: "):
+                    self.read_head()
+
+    def test_tls_is_known_by_its_first_byte(self) -> None:
+        for said in (b"\x15\x03\x03\x00\x02\x02\x0a", b"\x16\x03\x01", b"\x15"):
+            with self.subTest(said):
+                self.renew()
+                self.answer(said, end=False)
+                with self.assertRaises(TlsInstead):
+                    self.read_head()
+
+    def test_informational_responses_before_the_101_are_skipped(self) -> None:
+        for interim in (
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n",
+            b"HTTP/1.1 100 Continue\r\n\r\n",
+            b"HTTP/1.1 102\r\n\r\n" * 3 + b"HTTP/1.1 199 X\n\n",
+            b"HTTP/1.1 103 X\r\n\r\n" * MAX_INTERIM,
+        ):
+            with self.subTest(interim[:20]):
+                self.renew()
+                self.stream.send(REQUEST)
+                self.answer(interim + GOOD + b"\x81\x02hi", end=False)
+                self.assertEqual(self.read_head().lower(), GOOD.lower())
+                self.assertEqual((self.stream.status, self.stream.rest()), (101, b"\x81\x02hi"))
+
+    def test_informational_responses_without_end_are_an_error(self) -> None:
+        self.refuse(b"HTTP/1.1 103 X\r\n\r\n" * (MAX_INTERIM + 1), BadHead, f"more than {MAX_INTERIM} responses")
+        self.renew()
+        self.refuse(
+            b"HTTP/1.1 103 X\r\nX: " + b"y" * (MAX_RESPONSE + 9000) + b"\r\n\r\n", BadHead, "more than 40960 bytes"
+        )
+
+    def test_a_malformed_informational_response_is_no_status(self) -> None:
+        self.refuse(b"HTTP/1.1 103 X\r\nno colon\r\n\r\n", BadHead, "malformed")
+        self.assertIsNone(self.stream.status)
+
+    def test_lines_that_end_in_a_bare_lf_and_folded_ones(self) -> None:
+        self.answer(GOOD.replace(b"\r\n\r\n", b"\r\nX-Long: a\r\n\t b\r\n\r\n").replace(b"\r\n", b"\n") + b"\x81\x00")
+        self.assertIn(b"x-long: a b\r\n", self.read_head())
+        self.assertEqual(self.stream.rest(), b"\x81\x00")
+
+    def read_body(self, answer: bytes, *, end: bool = False) -> bytes:
+        self.renew()
+        self.answer(answer, end=end)
+        with self.assertRaises(Refused):
+            self.stream.recv(1)
+        return self.stream.read_body()
+
+    def test_the_body_of_a_refusal_by_its_length_its_chunks_or_to_the_end(self) -> None:
+        head = b"HTTP/1.1 404 X\r\n"
+        chunked = head + b"Transfer-Encoding: chunked\r\n\r\n"
+        for answer, end, body in (
+            (head + b"Content-Length: 4\r\n\r\nbodymore", False, b"body"),
+            (head + b"Content-Length: 9\r\n\r\nbody", True, b"body"),
+            (head + b"Content-Length: 9\r\n\r\nbody", False, b"body"),
+            (head + b"Content-Length: x\r\n\r\nbody", True, b"body"),
+            (head + b"Content-Length: 0\r\n\r\nbody", False, b""),
+            (head + b"\r\nbody", True, b"body"),
+            (head + b"\r\n", True, b""),
+            (chunked + b"2\r\nbo\r\n2;x=y\r\ndy\r\n0\r\n\r\n", False, b"body"),
+            (chunked + b"2\nbo\n2\ndy\n0\n\n", False, b"body"),
+            (chunked + b"2\r\nbo\r\n9\r\ndy", True, b"body"),
+            (chunked + b"2\r\nbo\r\nzz\r\ndy", False, b"bo"),
+            (chunked + b"-2\r\nbo\r\n", False, b""),
+            (chunked + b"fffffffff\r\nbo\r\n", False, b""),
+            (b"HTTP/1.1 304 X\r\nContent-Length: 4\r\n\r\n", False, b""),
+            (b"HTTP/1.1 204 X\r\n\r\n", False, b""),
+        ):
+            with self.subTest(answer), mock.patch("sync_ws.client.handshake_stream.BODY_PATIENCE", 0.1):
+                self.assertEqual(self.read_body(answer, end=end), body)
 
     def test_the_body_of_a_refusal_is_bounded(self) -> None:
-        self.answer(b"HTTP/1.1 404 X\r\n\r\n" + b"x" * (MAX_BODY + 100_000))
-        self.read_head()
-        with self.assertRaisesRegex(ValueError, "body"):
-            while True:
-                self.stream.recv(16384)
+        for head in (b"", b"Content-Length: 99999999999\r\n"):
+            body = self.read_body(b"HTTP/1.1 404 X\r\n" + head + b"\r\n" + b"x" * (MAX_BODY + 100_000))
+            self.assertEqual(len(body), MAX_BODY)
+        chunks = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
+        body = self.read_body(b"HTTP/1.1 404 X\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks * 9)
+        self.assertTrue(MAX_BODY - 100 < len(body) <= MAX_BODY)
+
+    def test_the_path_is_sent_as_it_is(self) -> None:
+        stream = HandshakeStream(self.sock, Waiting(), "/a;b?c#d")
+        stream.send(REQUEST)
+        self.assertTrue(self.peer.recv(4096).startswith(b"GET /a;b?c#d HTTP/1.1\r\nHost: a.test\r\n"))
+
+    def test_an_answer_that_came_before_the_request_was_written_is_read(self) -> None:
+        self.peer.sendall(b"HTTP/1.1 413 X\r\nContent-Length: 0\r\n\r\n")
+        self.peer.close()
+        self.stream.send(REQUEST)
+        with self.assertRaises(Refused):
+            self.stream.recv(1)
+        self.assertEqual(self.stream.status, 413)
+
+    def test_why_the_request_could_not_be_written_is_told_where_nothing_came(self) -> None:
+        self.peer.close()
+        self.stream.send(REQUEST)
+        with self.assertRaises(BrokenPipeError):
+            self.stream.recv(1)
 
     def test_a_request_larger_than_the_socket_takes_is_written_whole(self) -> None:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -164,7 +273,10 @@ class HandshakeStreamTest(LedgerTestCase):
 
     def test_a_proxy_that_refuses_says_so(self) -> None:
         for answer, permanent, say in (
-            (b"HTTP/1.1 407 X\r\n\r\n", True, "the proxy answered 407"),
+            (b"HTTP/1.1 407 X\r\n\r\n", True, "the proxy answered 407 X; .*user:password@"),
+            (b"HTTP/1.1 100 X\r\n\r\nHTTP/1.1 403 \x1b\r\n\r\n", True, r"the proxy answered 403 \\x1b"),
+            (b"HTTP/1.1 101 X\r\n\r\n", True, "the proxy answered 101"),
+            (b"\x15\x03\x01\x00\x02\x02\x0a", True, "the proxy speaks TLS"),
             (b"HTTP/1.1 502 X\r\n\r\n", False, "the proxy answered 502"),
             (b"HTTP/1.1 200 X\r\n\r\nearly", False, "before the tunnel was used"),
             (b"garbage\r\n\r\n", False, "did not answer as one"),
@@ -175,6 +287,38 @@ class HandshakeStreamTest(LedgerTestCase):
                 with self.assertRaisesRegex(HandshakeError, say) as caught:
                     self.stream.tunnel("b.test:443", None)
                 self.assertEqual(caught.exception.reason.permanent, permanent)
+
+
+class LogTest(LedgerTestCase):
+    def test_the_handshake_is_in_the_debug_log_line_by_line_without_its_secrets(self) -> None:
+        sock, peer = socket.socketpair()
+        self.addCleanup(sock.close)
+        self.addCleanup(peer.close)
+        stream = HandshakeStream(sock, Waiting(), "/ws/?token=hush", "sid=hush")
+        answer = b"\r\nSet-Cookie: a=hush; Path=/\r\nSet-Cookie: b=hush\r\nX-Forged: \xe4\r\n\r\n"
+        peer.sendall(GOOD.replace(b"\r\n\r\n", answer))
+        with self.assertLogs("sync_ws.client", "DEBUG") as logs:
+            stream.send(REQUEST.replace(b"Cookie: jar=1", b"Authorization: Bearer hush"))
+            stream.recv(1)
+        lines = [record.getMessage() for record in logs.records]
+        for line in (
+            "> GET /ws/?token=*** HTTP/1.1", "> Host: a.test", "> Authorization: Bearer ***", "> Cookie: sid=***",
+            "< HTTP/1.1 101 X", "< upgrade: websocket", "< set-cookie: a=***; Path=/", "< set-cookie: b=***",
+            "< x-forged: \\xe4",
+        ):  # fmt: skip
+            self.assertIn(line, lines)
+        self.assertNotIn("hush", "".join(lines))
+
+    def test_a_tunnel_is_in_it_too(self) -> None:
+        sock, peer = socket.socketpair()
+        self.addCleanup(sock.close)
+        self.addCleanup(peer.close)
+        peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        with self.assertLogs("sync_ws.client", "DEBUG") as logs:
+            HandshakeStream(sock, Waiting()).tunnel("b.test:443", "aHVzaA==")
+        lines = [record.getMessage() for record in logs.records]
+        expected = ["> CONNECT b.test:443 HTTP/1.1", "> Host: b.test:443", "> Proxy-Authorization: Basic ***"]
+        self.assertEqual(lines, [*expected, "< HTTP/1.1 200 OK"])
 
 
 def _read_exactly(recv: Callable[[int], bytes], size: int) -> bytes:

@@ -12,8 +12,8 @@ from typing import Any
 
 from sync_ws.client import heartbeat
 from sync_ws.client.heartbeat import Heartbeat, HeartbeatMonitor
+from sync_ws.headers import Headers
 from sync_ws.messages import Message, Opcode
-from sync_ws.protocol.http_head import Headers
 from sync_ws.protocol.intercepts import HEART_BEAT
 from sync_ws.testing import LedgerTestCase, ManualClock, wait_until
 from sync_ws.timing import SYSTEM_CLOCK

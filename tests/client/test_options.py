@@ -43,7 +43,7 @@ class OptionTest(unittest.TestCase):
             ({"ssl_context": True}, TypeError), ({"open_timeout": 0}, ValueError),
             ({"send_timeout": -1}, ValueError), ({"close_timeout": "5"}, TypeError),
             ({"max_message": 0}, ValueError), ({"max_fragments": 1.5}, TypeError), ({"reconnect": 0}, ValueError),
-            ({"proxy": "nonsense"}, ValueError),
+            ({"proxy": "nonsense"}, ValueError), ({"headers": {"Upgrade": "h2c"}}, ValueError),
         )  # fmt: skip
         for options, error in wrong:
             with self.subTest(options), self.assertRaises(error):

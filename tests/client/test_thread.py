@@ -121,7 +121,7 @@ class LifeTest(ThreadTestCase):
         with ScriptedServer(refusing("503 Busy")) as server:
             self.begin(server.url(), backoff=Backoff.fixed(60))
             self.wait_for("reconnecting")
-            self.assertEqual(self.line.last_trouble, "the server answered 503")
+            self.assertEqual(self.line.last_trouble, "the server answered 503 Busy")
             self.assertEqual(self.line.stats()["attempts_failed"], 1)
 
     def test_a_delay_ends_with_close_and_leaves_no_timer(self) -> None:

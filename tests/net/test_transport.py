@@ -7,10 +7,14 @@ import select
 import shutil
 import socket
 import ssl
+import subprocess
+import sys
 import tempfile
 import threading
 import time
+import unittest
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -18,12 +22,14 @@ from sync_ws.channel.channel import Channel
 from sync_ws.channel.limits import Limits
 from sync_ws.endings import Reason
 from sync_ws.errors import ConnectionClosed, SendTimeout
-from sync_ws.net.transport import PlainTransport, TlsTransport, Transport, transport_for
+from sync_ws.net import transport as module
+from sync_ws.net.transport import PlainTransport, PortableTransport, TlsTransport, Transport, transport_for
 from sync_ws.protocol.deflate import Deflate, Negotiation
 from sync_ws.testing import Certificates, LedgerTestCase, make_certificates, wait_until
 from tests.support.wire import join, make_channel
 
 MIB = 1 << 20
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def now(values: Iterator[Any]) -> Any:
@@ -89,8 +95,37 @@ class TransportTestCase(LedgerTestCase):
 
 class Plain(TransportTestCase):
     def test_which_transport_a_socket_gets(self) -> None:
-        self.assertEqual([type(end) for end in self.transports(False)], [PlainTransport] * 2)
-        self.assertEqual([type(end) for end in self.transports(True)], [TlsTransport] * 2)
+        for portable in (False, True):
+            with mock.patch.object(module, "_PORTABLE", portable):
+                plain = PortableTransport if portable else PlainTransport
+                self.assertEqual([type(end) for end in self.transports(False)], [plain] * 2)
+                self.assertEqual([type(end) for end in self.transports(True)], [TlsTransport] * 2)
+
+    def test_a_socket_that_only_wraps_one_gets_the_portable_transport(self) -> None:
+        ours, theirs = self.sockets(False)
+        wrapper = mock.Mock(wraps=ours)  # as gevent's is one
+        transport = transport_for(wrapper)
+        self.assertIs(type(transport), PortableTransport)
+        self.assertEqual(ours.gettimeout(), 0)
+        theirs.send(b"x")
+        self.assertEqual(next(transport.receiving(10)), b"x")
+        with self.assertRaises(BlockingIOError):
+            next(transport.receiving_now(10))
+
+    def test_where_it_is_asked_for_and_where_there_are_no_flags_it_is_the_portable_transport(self) -> None:
+        code = (
+            "import socket\n{}\nfrom sync_ws.net.transport import *\nprint(type(transport_for(socket.socketpair()[0])))"
+        )
+        for change, asked, expected in (
+            ("", "", "PlainTransport"),
+            ("", "1", "PortableTransport"),
+            ("del socket.MSG_DONTWAIT, socket.MSG_MORE", "", "PortableTransport"),
+        ):
+            done = subprocess.run(
+                [sys.executable, "-W", "ignore::ResourceWarning", "-c", code.format(change)],
+                env={**os.environ, "SYNC_WS_PORTABLE": asked}, cwd=ROOT, capture_output=True, text=True, timeout=60,
+            )  # fmt: skip
+            self.assertIn(expected, done.stdout, done.stderr)
 
     def test_a_message_does_not_wait_for_more(self) -> None:
         for tls in (False, True):
@@ -232,6 +267,23 @@ class Each(TransportTestCase):
         self.assertEqual(next(transport.receiving(10)), b"")
 
 
+class Portable(Each):
+    """The same promises where sockets never block."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        patch = mock.patch.object(module, "_PORTABLE", True)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def test_a_write_has_no_flags(self) -> None:
+        sock = mock.create_autospec(socket.socket, instance=True)
+        transport = PortableTransport(sock)
+        sent(transport.sending_more(b"head"))
+        sent(transport.sending(b"body"))
+        self.assertEqual(sock.send.call_args_list, [mock.call(b"head"), mock.call(b"body")])
+
+
 class TlsChannels(TransportTestCase):
     """Reading and writing at once over one TLS socket, which Python alone does not allow."""
 
@@ -298,3 +350,30 @@ class TlsChannels(TransportTestCase):
     def test_the_context_is_a_checking_one(self) -> None:
         context = self.certificates.client_context()
         self.assertEqual((context.verify_mode, context.check_hostname), (ssl.CERT_REQUIRED, True))
+
+
+class TlsAlone(unittest.TestCase):
+    """Over a TLS socket that is none: what an interrupt or an error in the middle of an operation leaves."""
+
+    def operations(self) -> Iterator[tuple[mock.Mock, Callable[[], object]]]:
+        """Each kind of operation: the socket's function that it calls, and itself."""
+        sock = mock.Mock(spec=ssl.SSLSocket)
+        transport = TlsTransport(sock)
+        yield sock.recv, lambda: next(transport.receiving(5))
+        yield sock.recv_into, lambda: next(transport.receiving_into(memoryview(bytearray(5))))
+        yield sock.send, lambda: next(transport.sending(b"x"))
+
+    def test_an_interrupt_in_the_middle_ends_the_connection_for_nobody_knows_what_went(self) -> None:
+        for number in range(3):
+            function, operate = list(self.operations())[number]
+            function.side_effect = KeyboardInterrupt
+            self.assertRaises(KeyboardInterrupt, operate)
+            with self.assertRaisesRegex(ConnectionAbortedError, "an interrupt came in the middle"):
+                operate()
+            function.assert_called_once()
+
+    def test_an_error_is_raised_and_leaves_it_usable(self) -> None:
+        for function, operate in self.operations():
+            function.side_effect = [ConnectionResetError(), b"x"]
+            self.assertRaises(ConnectionResetError, operate)
+            self.assertEqual(operate(), b"x")

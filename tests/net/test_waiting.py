@@ -218,7 +218,7 @@ class BySelect(ByTheSystem):
 
     def setUp(self) -> None:
         super().setUp()
-        for name, value in (("_Poll", waiting._SelectPoll), ("GROUP", 3)):
+        for name, value in (("_poll_object", waiting._SelectPoll), ("GROUP", 3)):
             patch = mock.patch.object(waiting, name, value)
             patch.start()
             self.addCleanup(patch.stop)

@@ -347,7 +347,7 @@ class BoundsTest(DefectTestCase):
         server = self.serve()
         self.assertNotIn("sec-websocket-extensions", self.client(server, None, DEFLATE).response.headers)
         _connection, client = self.ours(compression=True)
-        client.send_frame(BINARY, self.bomb(), rsv=0x40)
+        client.send_frame(BINARY, self.bomb(), rsv=4)
         self.assertEqual(client.read_close()[0], 1009)
 
     def test_bare_deflate_is_always_accepted_and_inflates_without_a_bound(self) -> None:
@@ -355,7 +355,7 @@ class BoundsTest(DefectTestCase):
         self.assertIn("permessage-deflate", client.response.headers.get("sec-websocket-extensions", ""), self.still())
         bomb = self.bomb()
         self.assertLess(len(bomb), 40_000)
-        client.send_frame(BINARY, bomb, rsv=0x40)
+        client.send_frame(BINARY, bomb, rsv=4)
         self.assertEqual(len(server.receive(10)), 4 * BIG, self.still())
 
 

@@ -128,7 +128,7 @@ class CloseTimeoutTest(DefectTestCase):
         wire.switch()
         wire.read_close()
         with contextlib.suppress(OSError):
-            wire.send(frame(2, b"", length=b"\x7e\x10\x00"))
+            wire.send(frame(2, size=4096))
             for _ in range(8):
                 time.sleep(0.1)
                 wire.send(b"x")

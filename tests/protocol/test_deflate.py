@@ -10,8 +10,9 @@ import zlib
 from collections import deque
 
 from sync_ws.messages import Message, Opcode
-from sync_ws.protocol.deflate import OFFER, Deflate, Negotiation, TooBig, accept_offer, check_answer
+from sync_ws.protocol.deflate import OFFER, Deflate, Negotiation, TooBig, accept_first, accept_offer, check_answer
 from sync_ws.protocol.frames import Control
+from sync_ws.protocol.masking import apply_mask
 from tests.support.wire import frame, make_reader
 
 LIMIT = 1 << 20
@@ -60,6 +61,13 @@ class Offers(unittest.TestCase):
             with self.subTest(offer[:60]):
                 self.assertIsNone(accept_offer(offer))
         self.assertLess(time.monotonic() - began, 5)
+
+    def test_of_several_offers_the_first_that_can_be_accepted_is_answered(self) -> None:
+        name = "permessage-deflate"
+        offers = ["permessage-bzip2", f"{name}; unknown", f"{name}; server_max_window_bits=10", name]
+        self.assertEqual(accept_first(offers), (f"{name}; server_max_window_bits=10", Negotiation(send_bits=10)))
+        self.assertIsNone(accept_first(offers[:2]))
+        self.assertIsNone(accept_first([]))
 
     def test_what_a_client_accepts_as_an_answer(self) -> None:
         name = "permessage-deflate"
@@ -209,6 +217,7 @@ class Bomb(unittest.TestCase):
             for at in range(0, len(bomb), step)
         )  # fmt: skip
         messages: deque[Message] = deque()
+        apply_mask(bytes(1 << 20), b"mask")  # what numpy takes, if it is there, is not the question
         tracemalloc.start()
         try:
             controls: list[Control] = []

@@ -8,8 +8,19 @@ from collections.abc import Iterable
 
 from sync_ws import Headers, Refusal, Request
 from sync_ws.protocol.deflate import Negotiation
-from sync_ws.protocol.handshake import Accepted, Agreed, Policy, accept_key, answer, check, check_name, verify
+from sync_ws.protocol.handshake import (
+    Accepted,
+    Agreed,
+    Policy,
+    accept_key,
+    answer,
+    check,
+    check_host,
+    check_name,
+    verify,
+)
 from sync_ws.protocol.http_head import Response, parse_request, parse_response
+from sync_ws.protocol.origin import Hosts
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 section 1.3
@@ -42,7 +53,7 @@ class CheckTest(unittest.TestCase):
 
     def test_what_is_no_opening_handshake_of_rfc_6455_is_refused_with_what_is_missing(self) -> None:
         for asked, status, says in (
-            (request("/"), 404, "expected the path /ws/"),
+            (request("/"), 404, "expected the path /ws/, got '/'"),
             (request(method="POST"), 405, "method GET"),
             (request(drop=["Upgrade"]), 426, "Upgrade: websocket"),
             (request("/ws/", "Upgrade: h2c", drop=["Upgrade"]), 426, "Upgrade: websocket"),
@@ -72,16 +83,23 @@ class CheckTest(unittest.TestCase):
                     self.refused(asked, 400, "one Sec-WebSocket-Key")
 
     def test_origins(self) -> None:
-        listed = Policy(origins=frozenset({"https://app.example"}))
+        listed = Policy(origins=frozenset({"https://app.example", "null"}))
         anyone = Policy(origins=frozenset({"*"}))
         for policy, origins, welcome in (
             (Policy(), [], True),
             (Policy(), ["HTTPS://GOOD:80"], True),
-            (Policy(), ["http://good"], False),
+            (Policy(), ["http://good"], True),
+            (Policy(), ["https://good"], False),
+            (Policy(), ["http://good:81"], False),
             (Policy(), ["ws://good:80"], False),
             (Policy(), ["null"], False),
             (Policy(), ["http://good:80", "http://good:80"], False),
             (listed, ["https://App.example"], True),
+            (listed, ["HTTPS://App.example:443"], True),
+            (listed, ["https://app.example/"], False),
+            (listed, ["null"], True),
+            (listed, ["file://"], False),
+            (listed, [""], False),
             (listed, ["http://good:80"], False),
             (anyone, ["null", "x"], True),
             (Policy(origins=frozenset()), ["http://good:80"], False),
@@ -92,6 +110,87 @@ class CheckTest(unittest.TestCase):
                     check(asked, policy)
                 else:
                     self.refused(asked, 403, "expected an allowed Origin", policy)
+
+    def test_an_origin_with_letters_is_the_one_in_a_labels_however_they_are_encoded(self) -> None:
+        policy = Policy(origins=frozenset({"https://xn--bcher-kva.example"}))
+        sent = "https://B\xdccher.example".encode().decode("latin-1")
+        check(request("/ws/", f"Origin: {sent}"), policy)
+        check(request("/ws/", "Origin: https://b\xfccher.example"), policy)
+        self.refused(request("/ws/", "Origin: https://b\xf6cher.example"), 403, "b\\xf6cher", policy)
+
+    def test_a_refused_origin_says_what_came_what_was_expected_and_which_option_mends_it(self) -> None:
+        evil = request("/ws/", "Origin: https://evil.example")
+        text = self.refused(evil, 403, "expected an allowed Origin").text
+        for says in ("got 'https://evil.example'", "the same origin as Host 'good:80'", "option origins", "proxy"):
+            self.assertIn(says, text)
+        text = self.refused(evil, 403, "", Policy(origins=frozenset({"https://b", "https://a"}))).text
+        for says in ("got 'https://evil.example'", "Host was 'good:80'", "option origins: https://a, https://b,"):
+            self.assertIn(says, text)
+        self.refused(evil, 403, "option origins: none", Policy(origins=frozenset()))
+        many = frozenset(f"https://{number:03}.example" for number in range(1000))
+        text = self.refused(evil, 403, "https://004.example and 995 more", Policy(origins=many)).text
+        self.assertLess(len(text), 400)
+        twice = request("/ws/", "Origin: http://good:80", "Origin: https://evil.example")
+        self.refused(twice, 403, "got 'http://good:80' and 'https://evil.example'")
+
+    def test_what_came_is_shown_on_one_short_line(self) -> None:
+        long, odd = "https://" + "a" * 5000, "https://\xe9\x85\x9b"
+        for text in (
+            self.refused(request("/ws/", f"Origin: {long}"), 403, "...").text,
+            self.refused(request("/ws/", f"Origin: {odd}"), 403, "\\xe9\\x85\\x9b").text,
+            self.refused(request("/" + "a" * 5000), 404, "...").text,
+        ):
+            self.assertTrue(text.isprintable() and text.isascii())
+            self.assertLess(len(text), 600)
+
+    def test_a_wrong_path_is_answered_with_the_right_one_and_what_may_be_the_matter(self) -> None:
+        for path, right, says in (
+            ("/ws", "/ws/", "got '/ws': mind the slash at its end"),
+            ("/ws//", "/ws/", "mind the slash"),
+            ("/ws/", "/ws", "mind the slash"),
+            ("/WS/", "/ws/", "mind upper and lower case"),
+            ("/%77s/", "/ws/", "percent-encoding"),
+            ("/app/ws/", "/ws/", "a proxy in front may have to take '/app' away"),
+        ):
+            with self.subTest(path=path):
+                self.refused(request(path), 404, f"expected the path {right}, ", Policy(path=right))
+                self.refused(request(path), 404, says, Policy(path=right))
+        self.assertTrue(self.refused(request("/other"), 404, "").text.endswith("got '/other'"))
+
+    def test_hosts(self) -> None:
+        guarded = Policy(hosts=Hosts(frozenset({"plc"}), True, 80))
+        listed = Policy(hosts=Hosts(frozenset({"ide.example"})))
+        both = Policy(hosts=Hosts(frozenset({"ide.example"}), True))
+        for policy, host, says in (
+            (guarded, "localhost:80", None),
+            (guarded, "plc", None),
+            (guarded, "ide.example:443", None),
+            (
+                guarded,
+                "evil.example:80",
+                "listens on a loopback address, got 'evil.example:80'; the option",
+            ),
+            (guarded, "evil.example", "expected a loopback name such as localhost as Host"),
+            (listed, "ide.example:443", None),
+            (listed, "localhost", "expected as Host one of the option hosts: ide.example, got 'localhost'"),
+            (both, "localhost", None),
+            (
+                both,
+                "evil.example:443",
+                "a loopback name, or one of the option hosts: ide.example, got 'evil",
+            ),
+        ):
+            asked = request("/ws/", f"Host: {host}", f"Origin: http://{host}", drop=["Host"])
+            with self.subTest(policy=policy, host=host):
+                if says is None:
+                    check_host(asked, policy)
+                    check(asked, policy)
+                else:
+                    self.refused(asked, 403, says, policy)
+                    self.assertRaises(Refusal, check_host, asked, policy)
+        alias = request("/ws/", "Host: plc-7:80", drop=["Host"])  # no browser: nobody has lured it here
+        check(alias, guarded)
+        self.refused(alias, 403, "got 'plc-7:80'", listed)
 
     def test_names(self) -> None:
         self.assertEqual(check(request("/ws/?name=J%C3%B6rg"), Policy()).name, "J\xf6rg")
@@ -167,6 +266,10 @@ class VerifyTest(unittest.TestCase):
         more = ("Sec-WebSocket-Protocol", "b"), ("Sec-WebSocket-Extensions", f"{DEFLATE}; client_max_window_bits=9")
         self.assertEqual(verify(self.response(*more), KEY, ["a", "b"], True), Agreed("b", Negotiation(send_bits=9)))
 
+    def test_an_empty_choice_is_none(self) -> None:
+        more = ("Sec-WebSocket-Protocol", ""), ("Sec-WebSocket-Extensions", "")
+        self.assertEqual(verify(self.response(*more), KEY, ["a"]), Agreed())
+
     def test_upgrade_and_connection_are_lists_without_case(self) -> None:
         verify(self.response(upgrade="WebSocket", connection="keep-alive, upgrade"), KEY)
         verify(self.response(("Connection", "Upgrade"), connection="keep-alive"), KEY)
@@ -184,8 +287,8 @@ class VerifyTest(unittest.TestCase):
             (self.response(("Sec-WebSocket-Accept", ACCEPT)), "more than one sec-websocket-accept header"),
             (self.response(("Upgrade", "websocket")), "more than one upgrade header"),
             (self.response(*[("Sec-WebSocket-Protocol", "a")] * 2), "more than one sec-websocket-protocol header"),
-            (self.response(("Sec-WebSocket-Protocol", "c")), "subprotocol that was not offered"),
-            (self.response(("Sec-WebSocket-Protocol", "A")), "subprotocol that was not offered"),
+            (self.response(("Sec-WebSocket-Protocol", "c")), "the subprotocol '[cA]', which was not offered: a"),
+            (self.response(("Sec-WebSocket-Protocol", "A")), "the subprotocol '[cA]', which was not offered: a"),
             (self.response(("Sec-WebSocket-Extensions", "x-other")), "extension that was not offered"),
             (self.response(("Sec-WebSocket-Extensions", f"{DEFLATE}, {DEFLATE}")), "extension that was not offered"),
         ):

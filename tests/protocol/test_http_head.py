@@ -14,6 +14,7 @@ from sync_ws.protocol.http_head import (
     BadHead,
     HeadBuffer,
     Response,
+    TlsInstead,
     check_request_size,
     check_response_size,
     parse_request,
@@ -28,31 +29,6 @@ QUICK = 0.5  # seconds of processor time: a hundred times what is needed, a hund
 
 def parse(head: bytes) -> Request:
     return parse_request(head, PEER, secure=False)
-
-
-class HeadersTest(unittest.TestCase):
-    def test_names_are_case_insensitive_and_repeated_values_are_joined(self) -> None:
-        headers = Headers([("Accept", "a"), ("X-One", "1"), ("aCCept", "b, c")])
-        self.assertEqual(headers["ACCEPT"], "a, b, c")
-        self.assertEqual(headers.get_all("accept"), ["a", "b, c"])
-        self.assertEqual(headers.tokens("accept"), ["a", "b", "c"])
-        self.assertEqual(sorted(headers), ["accept", "x-one"])
-        self.assertEqual(len(headers), 2)
-        self.assertIn("x-ONE", headers)
-
-    def test_a_missing_header_is_nothing(self) -> None:
-        headers = Headers()
-        self.assertEqual(headers.get_all("x"), [])
-        self.assertEqual(headers.tokens("x"), [])
-        self.assertIsNone(headers.get("x"))
-        with self.assertRaises(KeyError):
-            headers["x"]
-
-    def test_empty_list_elements_are_left_out(self) -> None:
-        self.assertEqual(Headers([("a", " ,x,, y ,")]).tokens("a"), ["x", "y"])
-
-    def test_repr_shows_no_value(self) -> None:
-        self.assertNotIn("hush", repr(Headers([("Authorization", "Bearer hush")])))
 
 
 class RequestTest(unittest.TestCase):
@@ -161,6 +137,24 @@ class ResponseTest(unittest.TestCase):
         for line in (b"HTTP/1.1 200", b"HTTP/1.1 200 ", b"HTTP/1.0 200 OK", b"HTTP/1.1 200 \xff \x1b"):
             self.assertEqual(parse_response(line).status, 200)
 
+    def test_lines_may_end_in_a_bare_lf(self) -> None:
+        response = parse_response(b"HTTP/1.1 101\nUpgrade: websocket\nX-A: b\r\nX-C: d\r")
+        self.assertEqual((response.status, response.phrase), (101, ""))
+        self.assertEqual(dict(response.headers), {"upgrade": "websocket", "x-a": "b", "x-c": "d"})
+
+    def test_folded_lines_are_one_with_a_space_between(self) -> None:
+        response = parse_response(SWITCHING + b"\r\nX-A: b\r\n \t c\r\n\td \r\nX-E: f")
+        self.assertEqual((response.headers["x-a"], response.headers["x-e"]), ("b c d", "f"))
+
+    def test_blanks_behind_the_status_and_any_case_of_a_name_are_borne(self) -> None:
+        for line in (b"HTTP/1.1 101 ", b"HTTP/1.1 101   ", b"HTTP/1.0 101  X "):
+            response = parse_response(line + b"\r\nUPGRADE:websocket\r\nsec-WEBSOCKET-accept:  x ")
+            self.assertEqual((response.status, response.headers["Upgrade"]), (101, "websocket"))
+            self.assertEqual(response.headers["Sec-WebSocket-Accept"], "x")
+
+    def test_what_came_instead_is_shown_escaped_and_bounded(self) -> None:
+        self.refused(b"SSH-2.0-\x1b[31m" + b"x" * 999, 0, r"but: SSH-2.0-\\x1b\[31mx{1,60}\.\.\.$")
+
     def test_repr_shows_no_header(self) -> None:
         self.assertNotIn("hush", repr(parse_response(SWITCHING + b"\r\nSet-Cookie: hush")))
         self.assertEqual(Response(101, "X", Headers()), Response(101, "X", Headers()))
@@ -168,7 +162,7 @@ class ResponseTest(unittest.TestCase):
     def test_what_does_not_begin_with_a_status_line_has_no_status(self) -> None:
         for line in (
             b"", b"SSH-2.0-x", b"HTTP/2 101 X", b"HTTP/1.1 1O1 X", b"HTTP/1.1 99 X", b"HTTP/1.1 1000 X",
-            b"HTTP/1.1  101 X", b"HTTP/1.1 101\tX", b"HTTP/1.1 101 a\nb", b"HTTP/1.1 \xb2\xb2\xb2 X",
+            b"HTTP/1.1  101 X", b"HTTP/1.1 101\tX", b"HTTP/1.1 \xb2\xb2\xb2 X",
             b" HTTP/1.1 101 X",
         ):  # fmt: skip
             with self.subTest(line=line):
@@ -176,7 +170,8 @@ class ResponseTest(unittest.TestCase):
 
     def test_malformed_fields_are_refused_and_the_status_is_known(self) -> None:
         for line in (
-            b"no colon", b" folded: x", b"Name : x", b"a\x00b: x", b"X: a\rb", b"X: a\nY: b", b": x", b"X: a\x00",
+            b"no colon", b" folded: x", b"Name : x", b"a\x00b: x", b"X: a\rb", b"X: a\nY b", b": x",
+            b"X: a\x00", b"X: a\r\r",
         ):  # fmt: skip
             with self.subTest(line=line):
                 self.refused(b"HTTP/1.1 503 X\r\n" + line, 503, "malformed header")
@@ -203,6 +198,27 @@ class HeadBufferTest(unittest.TestCase):
                 behind = data[cut:]
             assert first is not None
             self.assertEqual((first[0], first[1] + behind), (GOOD, b"\x81\x00more"))
+
+    def test_a_response_may_end_its_lines_in_a_bare_lf_and_a_request_may_not(self) -> None:
+        for end in (b"\n\n", b"\r\n\n", b"\n\r\n", b"\r\n\r\n"):
+            data = b"HTTP/1.1 101 X\nUpgrade: websocket" + end + b"\x81\x02\n\n"
+            for cut in range(1, len(data)):
+                buffer = HeadBuffer(check_response_size, bare_lf=True)
+                whole, behind = buffer.feed(data[:cut]), data[cut:]
+                if whole is None:
+                    whole, behind = buffer.feed(data[cut:]), b""
+                assert whole is not None
+                self.assertEqual(whole[0].rstrip(b"\r"), b"HTTP/1.1 101 X\nUpgrade: websocket")
+                self.assertEqual(whole[1] + behind, b"\x81\x02\n\n")
+            if end != b"\r\n\r\n":
+                self.assertIsNone(HeadBuffer(check_request_size).feed(GOOD + end))
+
+    def test_tls_instead_of_http_is_refused_at_its_first_byte(self) -> None:
+        for first in (b"\x16", b"\x16\x03\x01\x02\x00", b"\x15\x03\x03\x00\x02\x02\x46"):
+            with self.assertRaisesRegex(TlsInstead, "use ws://") as caught:
+                HeadBuffer(check_request_size).feed(first)
+            self.assertEqual(caught.exception.status, 400)
+        self.assertIsNone(HeadBuffer(check_request_size).feed(b""))
 
     def test_an_empty_line_at_once_is_an_empty_head(self) -> None:
         self.assertEqual(HeadBuffer(check_request_size).feed(b"\r\n\r\n"), (b"", b""))

@@ -41,7 +41,8 @@ class ReceptionTest(LedgerTestCase):
         self.sock, self.client = ours, self.stack.enter_context(RawClient.over(theirs))
 
     def reception(self, **options: Any) -> Reception:
-        reception = Reception(ServerOptions(**{**SERVER, **options}), self.hub)
+        checked = ServerOptions(**{**SERVER, **options})
+        reception = Reception(checked, checked.policy, self.hub)
         reception.expect(self.sock)
         return reception
 

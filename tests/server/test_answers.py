@@ -22,11 +22,12 @@ class RefusalTest(LedgerTestCase):
     def test_a_refusal_is_its_status_and_one_plain_line(self) -> None:
         answer = answer_refusal(Refusal(429, "expected fewer attempts", {"Retry-After": "7"}))
         self.assertEqual((answer.status, answer.body), (429, b"expected fewer attempts\n"))
-        self.assertEqual(answer.headers, {"Content-Type": "text/plain; charset=utf-8", "Retry-After": "7"})
+        plain = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
+        self.assertEqual(answer.headers, {**plain, "Retry-After": "7"})
 
     def test_a_refusal_may_say_what_type_its_line_is(self) -> None:
         answer = answer_refusal(Refusal(400, "{}", {"Content-Type": "application/json"}))
-        self.assertEqual(answer.headers, {"Content-Type": "application/json"})
+        self.assertEqual(answer.headers["Content-Type"], "application/json")
 
     def test_what_goes_out_without_a_thread_says_the_same_as_what_goes_out_with_one(self) -> None:
         ours, theirs = socket.socketpair()
@@ -48,7 +49,7 @@ class PageTest(LedgerTestCase):
         (self.folder / "page.html").write_text("<p>hello</p>")
 
     def ask(self, path: str, method: str = "GET") -> answers.Answer:
-        return answer_page(self.folder, Request(method, path, {}, Headers(), ("127.0.0.1", 4242)))
+        return answer_page(self.folder, Request(method, path, {}, Headers(), ("127.0.0.1", 4242)), "/ws/")
 
     def refused(self, status: int, path: str, method: str = "GET") -> Refusal:
         with self.assertRaises(Refusal) as caught:
@@ -63,16 +64,17 @@ class PageTest(LedgerTestCase):
         self.assertEqual(answer.headers["X-Content-Type-Options"], "nosniff")
 
     def test_what_is_not_there_is_404_and_what_is_not_asked_for_with_get_405(self) -> None:
-        self.refused(404, "/other.html", "POST")
+        self.assertIn("the WebSocket is at /ws/", self.refused(404, "/other.html", "POST").text)
         self.assertEqual(self.refused(405, "/page.html", "POST").headers, {"Allow": "GET, HEAD"})
         self.assertEqual(self.ask("/page.html", "HEAD").status, 200)
 
     def test_a_page_that_cannot_be_read_is_404_and_in_the_log(self) -> None:
         with (
             mock.patch.object(Path, "read_bytes", side_effect=PermissionError("not yours")),
-            self.assertLogs("sync_ws.server", "WARNING") as logged,
+            self.assertLogs("sync_ws.server", "INFO") as logged,
         ):
             self.refused(404, "/page.html")
+        self.assertEqual([record.levelname for record in logged.records], ["INFO"])  # strangers may ask for it for ever
         self.assertIn("page.html", logged.output[0])
         self.assertIn("not yours", logged.output[0])
 

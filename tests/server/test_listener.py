@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from sync_ws.server import listener as listener_module
 from sync_ws.server.listener import Listener
+from sync_ws.server.voice import WARNINGS
 from sync_ws.testing import LedgerTestCase, wait_until
 from sync_ws.timing import Deadline
 from tests.support.raw import RawClient, handshake, read_response
@@ -79,8 +81,45 @@ class ListenerTest(LedgerTestCase):
                 client = self.dial(listener)
                 client.sendall(handshake())
                 self.assertEqual((client.recv(100), client.recv(100)), (b"refused", b""))
-        self.assertIn("can't start new thread", log.lines[0])
+        (_, line) = [line for line in log.lines if not line.startswith("DEBUG")]
+        place = f"127.0.0.1:{client.getsockname()[1]}"
+        self.assertEqual(line, f"WARNING sync_ws.server refused 503: {place}, no thread for it: can't start new thread")
         self.assertEqual(log.tracebacks, [])
+
+    def test_trouble_that_goes_on_wakes_somebody_a_few_times_only(self) -> None:
+        real = socket.socket.accept
+        failures = iter(range(3 * WARNINGS))
+
+        def failing(sock: socket.socket) -> Any:
+            if next(failures, None) is not None:
+                raise OSError(24, "Too many open files")
+            return real(sock)
+
+        with (
+            LogLines() as log,
+            mock.patch.object(listener_module, "PAUSE", 0.001),
+            mock.patch.object(socket.socket, "accept", failing),
+        ):
+            listener = self.listen(lambda sock, peer: False, b"refused")
+            client = self.dial(listener)
+            self.assertEqual(client.recv(100), b"refused")
+        levels = [line.partition(" ")[0] for line in log.lines if "Too many open files" in line]
+        self.assertEqual(levels, ["WARNING"] * WARNINGS + ["INFO"] * 2 * WARNINGS)
+
+    def test_it_tells_when_it_was_told_to_stop_in_its_own_thread_while_the_port_is_held(self) -> None:
+        told: list[Any] = []
+
+        def stopped() -> None:
+            try:
+                socket.create_server(listener.address).close()
+            except OSError:
+                told.append(threading.current_thread().name)
+
+        listener = Listener("127.0.0.1", 0, lambda sock, peer: False, stopped=stopped)
+        listener.start("test-accept")
+        listener.stop(Deadline(5))
+        listener.stop(Deadline(5))
+        self.assertEqual(told, ["test-accept"])
 
     def test_stop_releases_the_port_and_is_idempotent(self) -> None:
         listener = self.listen(lambda sock, peer: False)

@@ -120,7 +120,7 @@ class ServedPagesTest(PagesTestCase):
                     answer = self.ask(server.port, path)
                     self.assertEqual(answer.status, 404)
                     self.assertNotIn("location", answer.headers)
-                    self.assertEqual(answer.line, "no such page")
+                    self.assertEqual(answer.line, "no such page; the WebSocket is at /ws/")
 
     def test_other_methods_are_405(self) -> None:
         with serving(pages=self.folder) as server:
@@ -135,13 +135,13 @@ class ServedPagesTest(PagesTestCase):
 
     @unittest.skipUnless(sys.platform == "linux", "needs a file that exists and cannot be read, even by root")
     def test_a_page_that_cannot_be_read_is_404(self) -> None:
-        with self.assertLogs("sync_ws.server", "WARNING"), serving(pages=f"/proc/{os.getpid()}") as server:
+        with self.assertLogs("sync_ws.server", "INFO"), serving(pages=f"/proc/{os.getpid()}") as server:
             self.assertEqual(self.ask(server.port, "/mem").status, 404)
 
     def test_without_pages_there_are_none(self) -> None:
         with serving() as server:
             answer = self.ask(server.port, "/")
-            self.assertEqual((answer.status, answer.line), (404, "expected the path /ws/"))
+            self.assertEqual((answer.status, answer.line), (404, "expected the path /ws/, got '/'"))
 
     def test_single_files_may_be_given_paths(self) -> None:
         with serving(pages={"/": self.folder / "index.html"}) as server:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hmac
 import unittest
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
 from sync_ws import Headers, Request, bearer_token
 from sync_ws.protocol.handshake import Policy
-from sync_ws.server.policy import make_policy
+from sync_ws.protocol.origin import Hosts
+from sync_ws.server.policy import check_hosts, check_origin, hosts_for, make_policy
 
 
 class MakePolicyTest(unittest.TestCase):
@@ -28,19 +29,83 @@ class MakePolicyTest(unittest.TestCase):
         self.assertEqual(make_policy(origins=[]).origins, frozenset())
         self.assertIsNone(make_policy(origins=None).origins)
 
-    def test_what_cannot_be_meant_is_an_error_that_names_it(self) -> None:
-        cases: list[tuple[Mapping[str, Any], type[Exception], str]] = [
-            ({"path": "ws"}, ValueError, "path is an absolute path"),
-            ({"path": "/ws?a"}, ValueError, "path is an absolute path"),
-            ({"path": "/ws#a"}, ValueError, "path is an absolute path"),
-            ({"origins": "http://a"}, TypeError, "origins and subprotocols are lists"),
-            ({"subprotocols": "chat"}, TypeError, "origins and subprotocols are lists"),
-            ({"subprotocols": ["a b"]}, ValueError, "a subprotocol is a token"),
-            ({"subprotocols": ["a\r\nX: y"]}, ValueError, "a subprotocol is a token"),
-        ]
-        for options, error, says in cases:
-            with self.subTest(options=options), self.assertRaisesRegex(error, says):
-                make_policy(**options)
+    def test_spellings_of_one_origin_are_one(self) -> None:
+        given = ["https://Ide.Example/", "https://ide.example:443", "HTTPS://IDE.EXAMPLE", "https://ide.example:"]
+        self.assertEqual(make_policy(origins=given).origins, {"https://ide.example"})
+        for spelled, form in (
+            ("https://b\xfccher.example/", "https://xn--bcher-kva.example"),
+            ("http://[0:0::1]:80", "http://[::1]"),
+            ("http://plc:1024", "http://plc:1024"),
+            ("chrome-extension://abc/", "chrome-extension://abc"),
+            ("*", "*"), ("null", "null"), ("file://", "file://"),
+        ):  # fmt: skip
+            with self.subTest(spelled=spelled):
+                self.assertEqual(check_origin(spelled), form)
+
+    def test_what_is_no_origin_is_refused_with_what_was_meant(self) -> None:
+        for given, says in (
+            ("ide.example", "no scheme; perhaps https://ide.example"),
+            ("ide.example:8443/app", "perhaps https://ide.example:8443"),
+            ("https://ide.example/app", "more than scheme, host and port; perhaps https://ide.example"),
+            ("https://ide.example//", "perhaps https://ide.example"),
+            ("https://ide.example?a", "perhaps https://ide.example"),
+            ("https://me:secret@ide.example", "more than scheme, host and port"),
+            ("wss://ide.example:443", "a page has http:// or https://; perhaps https://ide.example"),
+            ("WS://ide.example", "perhaps http://ide.example"),
+            ("https://*.ide.example", 'name each one, or give ["*"]'),
+            ("*.ide.example", "name each one"),
+            ("https://ide.*", "name each one"),
+            ("http://::1", "in brackets"),
+            ("http://[::1", "not an IPv6 address"),
+            ("https://ide.example:80000", "port"),
+            ("https://", "1 to 253 characters"),
+            ("https:ide.example", "no scheme"),
+            ("", "no scheme"),
+            (" https://ide.example", "no scheme"),
+            ("https://ide.example ", "not a name"),
+            ("https://fa\xdf.example", "A-labels"),
+            ("NULL", "no scheme"),
+        ):
+            with self.subTest(given=given):
+                with self.assertRaises(ValueError) as caught:
+                    check_origin(given)
+                text = str(caught.exception)
+                for part in ("one of origins is scheme, host and port of a page", says, ascii(given)):
+                    self.assertIn(part, text)
+                self.assertRaises(ValueError, make_policy, origins=["https://good.example", given])
+
+    def test_hosts_have_one_form_and_neither_scheme_nor_port(self) -> None:
+        given = ["IDE.example", "b\xfccher.example", "::1", "[0::1]", "10.0.0.1", "*"]
+        self.assertEqual(check_hosts(given), {"ide.example", "xn--bcher-kva.example", "[::1]", "10.0.0.1", "*"})
+        self.assertIsNone(check_hosts(None))
+        for bad, says in (
+            ("ide.example:1024", "perhaps ide.example"), ("[::1]:80", "perhaps [::1]"),
+            ("https://ide.example", "port"), ("ide.example/", "not a name"), ("*.ide.example", "name each one"),
+            ("", "1 to 253"),
+        ):  # fmt: skip
+            with self.subTest(bad=bad):
+                with self.assertRaises(ValueError) as caught:
+                    check_hosts([bad])
+                text = str(caught.exception)
+                for part in ("one of hosts is a name or an address without scheme, port and path", says, ascii(bad)):
+                    self.assertIn(part, text)
+
+    def test_on_a_loopback_address_that_nothing_is_said_of_only_loopback_names_are_welcome(self) -> None:
+        guarded = hosts_for(None, "localhost", ("127.0.0.1", 1024), None)
+        self.assertEqual(guarded, Hosts(frozenset({"localhost"}), True, 1024))
+        self.assertEqual(hosts_for(None, "plc", ("127.0.1.1", 1024), None), Hosts(frozenset({"plc"}), True, 1024))
+        self.assertEqual(hosts_for(None, "::1", ("::1", 1024), None), Hosts(frozenset({"[::1]"}), True, 1024))
+        self.assertEqual(hosts_for(None, "127.1", ("127.0.0.1", 1024), None), Hosts(frozenset(), True, 1024))
+        for address in ("0.0.0.0", "::", "10.0.0.1", "fe80::1%eth0"):
+            self.assertIsNone(hosts_for(None, address, (address, 1024), None))
+        self.assertIsNone(hosts_for(None, "localhost", ("127.0.0.1", 1024), frozenset({"https://ide.example"})))
+
+    def test_hosts_that_are_given_are_asked_for_on_any_address(self) -> None:
+        names = frozenset({"ide.example"})
+        self.assertEqual(hosts_for(names, "", ("0.0.0.0", 80), None), Hosts(names))
+        self.assertEqual(hosts_for(names, "", ("0.0.0.0", 80), frozenset({"*"})), Hosts(names))
+        self.assertEqual(hosts_for(names, "localhost", ("127.0.0.1", 80), None), Hosts(names, True))
+        self.assertIsNone(hosts_for(frozenset({"*"}), "localhost", ("127.0.0.1", 80), None))
 
 
 def ask(hook: Callable[[Request], Any], *headers: tuple[str, str], **query: str) -> Any:
@@ -49,7 +114,7 @@ def ask(hook: Callable[[Request], Any], *headers: tuple[str, str], **query: str)
 
 class BearerTokenTest(unittest.TestCase):
     def test_a_token_comes_in_the_header_or_where_it_may_in_the_query(self) -> None:
-        hook = bearer_token("hush-1", "hush-2", query="token")
+        hook = bearer_token("hush-1", "hush-2", "h\xfcsh", query="token")
         for header, query, welcome in (
             ("Bearer hush-1", {}, True),
             ("bearer hush-2", {}, True),
@@ -61,6 +126,10 @@ class BearerTokenTest(unittest.TestCase):
             ("Basic hush-1", {}, False),
             ("Bearer", {}, False),
             ("Bearer \xe9", {}, False),
+            ("Bearer h\xc3\xbcsh", {}, True),
+            ("Bearer h\xfcsh", {}, False),
+            ("Bearer \u4f8b", {}, False),
+            (None, {"token": "h\xfcsh"}, True),
             ("Bearer \udcff", {}, False),
             (None, {"token": ""}, False),
             ("Bearer wrong", {"token": "hush-1"}, False),
@@ -77,6 +146,13 @@ class BearerTokenTest(unittest.TestCase):
         for tokens in ((), ("",), ("a", "")):
             with self.assertRaises(ValueError):
                 bearer_token(*tokens)
+
+    def test_a_token_that_no_header_can_carry_or_that_is_none_is_a_mistake_and_not_shown(self) -> None:
+        tokens: list[tuple[Any, type[Exception]]] = [(b"hush", TypeError), (None, TypeError), ("hush\n", ValueError)]
+        for token, error in tokens:
+            with self.assertRaises(error) as caught:
+                bearer_token(token)
+            self.assertNotIn("hush", str(caught.exception))
 
     def test_tokens_are_compared_in_constant_time_every_one_of_them(self) -> None:
         """What takes the same time cannot be timed in a test, so it is counted: by the function that does it."""

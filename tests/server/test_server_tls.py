@@ -63,7 +63,26 @@ class TlsTest(TlsTestCase):
         server = self.serve_tls(max_connections=1)
         client = self.raw(server, context=self.certificates.client_context())
         answer = client.request(handshake("/nowhere"))
-        self.assertEqual((answer.status, answer.line), (404, "expected the path /ws/"))
+        self.assertEqual((answer.status, answer.line), (404, "expected the path /ws/, got '/nowhere'"))
+
+    def test_who_fails_in_tls_is_told_of_as_refused_and_who_leaves_is_not(self) -> None:
+        server = self.serve_tls()
+        for leave in (b"", b"\x16\x03"):
+            with self.raw(server) as client:
+                client.send(leave)
+        wait_until(lambda: server.stats()["accepted"] == 2 and server.stats()["threads"] == 0)
+        self.assertEqual([line for line in self.log.lines if "refused" in line], [])
+        with self.raw(server) as client:
+            client.send(handshake())
+            client.read_to_end()
+        self.raw(server).send(b"\xff" * 100)
+        wait_until(lambda: len([line for line in self.log.lines if "refused" in line]) == 2)
+        plain, odd = (line for line in self.log.lines if "refused" in line)
+        peer = r"127\.0\.0\.1:\d+"
+        self.assertRegex(
+            plain, rf"^INFO sync_ws.server refused TLS: {peer}, -: expected TLS, got plain HTTP: use wss://$"
+        )
+        self.assertRegex(odd, rf"^INFO sync_ws.server refused TLS: {peer}, -: .*SSL")
 
     def test_bytes_behind_the_handshake_and_many_frames_in_one_record_are_not_lost(self) -> None:
         server = self.serve_tls()

@@ -1,4 +1,4 @@
-"""The life of a server and a hub, as the table of its transitions has it."""
+"""The life of a server and a hub: forward only, whatever interrupts a step of it."""
 
 from __future__ import annotations
 
@@ -6,35 +6,25 @@ import itertools
 import unittest
 
 from sync_ws import Hub, Server
-from sync_ws.server.state import TRANSITIONS, ServerState, check_transition
+from sync_ws.server.state import Life, ServerState
 from sync_ws.testing import LedgerTestCase
 
 NEW, RUNNING, STOPPING, STOPPED = ServerState
 
 
-class TableTest(unittest.TestCase):
-    def test_every_pair_of_states_is_allowed_or_an_error_that_names_both(self) -> None:
-        allowed = [
-            (NEW, RUNNING), (NEW, STOPPING),
-            (RUNNING, STOPPING), (RUNNING, STOPPED),
-            (STOPPING, STOPPING), (STOPPING, STOPPED),
-            (STOPPED, STOPPED),
-        ]  # fmt: skip
-        for old, new in itertools.product(ServerState, repeat=2):
-            with self.subTest(old=old, new=new):
-                if (old, new) in allowed:
-                    check_transition(old, new)
-                else:
-                    with self.assertRaisesRegex(RuntimeError, f"from {old.value} to {new.value}"):
-                        check_transition(old, new)
+class LifeTest(unittest.TestCase):
+    def test_it_begins_as_new(self) -> None:
+        self.assertIs(Life().state, NEW)
 
-    def test_every_state_is_reached_from_new_and_all_end_stopped(self) -> None:
-        reached, ends = {NEW}, {STOPPED}
-        for _ in ServerState:
-            reached |= {new for old in reached for new in TRANSITIONS[old]}
-            ends |= {old for old in ServerState if TRANSITIONS[old] & ends}
-        self.assertEqual((reached, ends), (set(ServerState), set(ServerState)))
-        self.assertEqual(TRANSITIONS[STOPPED], {STOPPED})
+    def test_it_is_where_it_has_come_furthest_in_whatever_order_that_was_noted(self) -> None:
+        for states in itertools.permutations(ServerState):
+            life = Life()
+            reached = [NEW]
+            for state in states:
+                life.reach(state)
+                reached.append(state)
+                with self.subTest(reached=reached):
+                    self.assertIs(life.state, max(reached, key=list(ServerState).index))
 
 
 class WalkTest(LedgerTestCase):
@@ -43,14 +33,14 @@ class WalkTest(LedgerTestCase):
     def walked(self, thing: Server | Hub) -> list[ServerState]:
         """The states it is in from now on, each once."""
         states = [thing._state]
-        enter = thing._enter
 
-        def noting(state: ServerState) -> None:
-            enter(state)
-            if states[-1] is not state:
-                states.append(state)
+        class Noting(Life):
+            def reach(self, state: ServerState) -> None:
+                super().reach(state)
+                if self.state is not states[-1]:
+                    states.append(self.state)
 
-        thing._enter = noting  # type: ignore[method-assign]
+        thing._life = Noting()
         return states
 
     def test_from_the_start_to_the_second_shutdown(self) -> None:
@@ -72,3 +62,7 @@ class WalkTest(LedgerTestCase):
                 else:
                     thing.start()
                 self.assertEqual(states, [NEW, STOPPING, STOPPED])
+
+
+if __name__ == "__main__":
+    unittest.main()

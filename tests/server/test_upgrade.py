@@ -4,55 +4,19 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any, cast
 
-from sync_ws import Refusal, Request, Server, bearer_token
+from sync_ws import Refusal, Request, bearer_token
 from sync_ws.protocol.handshake import Policy
 from sync_ws.protocol.http_head import MAX_HEADERS, MAX_LINE, BadHead
 from sync_ws.server.upgrade import UpgradeHandler, read_head
 from sync_ws.testing import LedgerTestCase
 from sync_ws.timing import Deadline
-from tests.support.raw import KEY, PONG, RawClient, Response, frame, handshake, read_response
+from tests.support.raw import KEY, PONG, RawClient, frame, handshake, read_response
+from tests.support.refusal_case import RefusalTestCase, noting
 from tests.support.server_case import ServerTestCase, wait_until
-
-QUICK = 2.0  # seconds; what must not depend on the input's size takes milliseconds
-
-
-def noting(asked: list[Request]) -> Callable[[Request], bool]:
-    """An authenticate hook that lets everyone in and notes whom."""
-
-    def authenticate(request: Request) -> bool:
-        asked.append(request)
-        return True
-
-    return authenticate
-
-
-class RefusalTestCase(ServerTestCase):
-    def ask(self, server: Server, data: bytes) -> Response:
-        """The answer to a request, which ends its connection."""
-        with RawClient(server.port) as client:
-            answer = client.request(data)
-            self.assertEqual(client.read_to_end(), b"", "nothing may follow a refusal")
-            return answer
-
-    def assert_refused(self, answer: Response, status: int, says: str = "expected ") -> None:
-        self.assertEqual(answer.status, status, answer.body)
-        self.assertIn(says, answer.line)
-        self.assertEqual(answer.headers["content-type"], "text/plain; charset=utf-8")
-        self.assertEqual(answer.headers["connection"], "close")
-        self.assertEqual(answer.headers["server"], "sync_ws")
-
-    def assert_unharmed(self, server: Server) -> None:
-        """No traceback, no registry entry, no thread held; and a good client gets in."""
-        self.assertEqual(self.log.tracebacks, [])
-        wait_until(lambda: server.stats()["threads"] == 0, message="a thread is held")
-        self.assertEqual(server.connections, frozenset())
-        with RawClient(server.port) as client:
-            client.upgrade().send_text("hello")
-            self.assertEqual(client.read_text(), "hello")
 
 
 class RefusalTest(RefusalTestCase):
@@ -215,242 +179,24 @@ class RefusalTest(RefusalTestCase):
         wait_until(lambda: server.stats()["threads"] == 0)
 
 
-class OriginTest(RefusalTestCase):
-    def status(self, server: Server, *origins: str) -> int:
-        with RawClient(server.port) as client:
-            return client.request(handshake(lines=[f"Origin: {origin}" for origin in origins], host="good:80")).status
+class WhereItIsTest(RefusalTestCase):
+    def test_a_wrong_path_is_answered_with_the_right_one_whether_there_are_pages_or_not(self) -> None:
+        for server in (self.serve(), self.serve(pages=Path(__file__).parent)):
+            for path in ("/", "/ws", "/WS/", "/test_upgrade.py", "/nowhere?token=hush"):
+                answer = self.ask(server, handshake(path))
+                self.assert_refused(answer, 404, f"expected the path /ws/, got '{path.partition('?')[0]}'")
+                self.assertNotIn("hush", answer.line)
+            self.assertIn("mind the slash", self.ask(server, handshake("/ws")).line)
+        answer = self.ask(server, b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.assert_refused(answer, 404, "the WebSocket is at /ws/")
+        curl = b"GET /__init__.py HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+        self.assertEqual(self.ask(server, curl).status, 200)
 
-    def test_foreign_origins_are_refused_before_anything_is_registered(self) -> None:
-        asked: list[Request] = []
-        server = self.serve(authenticate=noting(asked))
-        for origin in (
-            "http://evil", "null", "http://good.evil:80", "http://good:81", "http://goo:80", "file://", "good:80", "",
-            "http://good:80/", "http://good:80@evil", "javascript:good:80", "http://evil?good:80",
-        ):  # fmt: skip
-            with self.subTest(origin=origin):
-                self.assertEqual(self.status(server, origin), 403)
-        self.assertEqual(self.status(server, "http://good:80", "http://good:80"), 403)
-        self.assertEqual(self.status(server, "http://good:80", "http://evil"), 403)
-        self.assertEqual(asked, [])
-        self.assertEqual(server.stats()["opened"], 0)
-
-    def test_the_same_origin_and_no_origin_pass(self) -> None:
-        server = self.serve()
-        self.assertEqual(self.status(server), 101)
-        self.assertEqual(self.status(server, "http://good:80"), 101)
-        self.assertEqual(self.status(server, "https://GOOD:80"), 101)
-
-    def test_a_list_of_origins_is_matched_exactly(self) -> None:
-        server = self.serve(origins=["https://app.example"])
-        self.assertEqual(self.status(server, "https://app.example"), 101)
-        self.assertEqual(self.status(server, "HTTPS://App.Example"), 101)
-        for origin in ("http://app.example", "https://app.example.evil", "https://app.example:444", "http://good:80"):
-            self.assertEqual(self.status(server, origin), 403)
-
-    def test_a_star_lets_all_in(self) -> None:
-        server = self.serve(origins=["*"])
-        self.assertEqual(self.status(server, "http://evil"), 101)
-
-    def test_origins_as_one_string_is_a_mistake(self) -> None:
-        with self.assertRaises(TypeError):
-            Server(origins="http://a")
-
-
-class NameTest(RefusalTestCase):
-    def test_names_that_would_forge_a_log_line_are_refused(self) -> None:
-        server = self.serve()
-        for name in (
-            "%0d%0aFORGED", "a%00", "%1b[31m", "%e2%80%ae", "%e2%80%a8", "%c2%85", "%7f", "%e2%81%a6", "%c2%a0",
-            "a" * 129, "a" * 8100, "%ff", "%ed%a0%80",
-        ):  # fmt: skip
-            with self.subTest(name=name[:20]):
-                self.assertEqual(self.ask(server, handshake(f"/ws/?name={name}")).status, 400)
-        self.assertEqual(self.ask(server, handshake("/ws/?name=" + "a" * 10_240)).status, 414)
-        self.assert_unharmed(server)
-
-    def test_the_log_has_one_line_a_record_whatever_comes(self) -> None:
-        server = self.serve()
-        with RawClient(server.port) as client:
-            client.send(b"GET /\x1b[31mred HTTP/1.1\r\nHost: x\r\n\r\n")
-            client.read_to_end()
-        self.ask(server, handshake("/nowhere%0d%0aFORGED\x7e?name=%0d%0aFORGED"))
-        self.ask(server, handshake("/ws/?name=%0d%0aFORGED"))
-        self.client(server, "J%C3%B6rg").finish()
-        self.assertTrue(self.log.lines)
-        for line in self.log.lines:
-            self.assertTrue(line.isprintable(), line)
-
-    def test_printable_names_of_any_script_are_fine(self) -> None:
-        server = self.serve()
-        for name, query in (("Jörg", "J%C3%B6rg"), ("名前", "%E5%90%8D%E5%89%8D"), ("null", "null"), ("a b", "a+b")):
-            self.client(server, query)
-            self.assertIn(name, server.clients)
-
-    def test_without_a_name_there_is_none(self) -> None:
-        server = self.serve()
-        self.client(server)
-        self.assertEqual([connection.name for connection in server.connections], [None])
-        self.assertEqual(dict(server.clients), {})
-
-
-class HeaderJunkTest(RefusalTestCase):
-    def test_junk_in_the_negotiation_is_refused_or_ignored_quickly(self) -> None:
-        server = self.serve(subprotocols=["chat"], compression=True)
-        spaces = " " * 32_000
-        for lines, statuses in (
-            ([f"Sec-WebSocket-Protocol: b{spaces}x"], (400, 431)),
-            ([f"Sec-WebSocket-Protocol: b{' ' * 30_000}x"], (400,)),
-            (["Sec-WebSocket-Protocol: a, a"], (400,)),
-            (["Sec-WebSocket-Protocol: a/b"], (400,)),
-            (["Sec-WebSocket-Protocol: \xe4"], (400,)),
-            (["Sec-WebSocket-Protocol: a" + "b" * 200], (400,)),
-            (["Sec-WebSocket-Protocol: a"] * 58, (400,)),
-            (["Sec-WebSocket-Extensions: a"] * 58, (101,)),
-            (["X-Same: a"] * 60, (431,)),
-            (["Sec-WebSocket-Extensions: ;constructor"], (101,)),
-            (["Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=abc"], (101,)),
-            (["Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=99"], (101,)),
-            (["Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits"], (101,)),
-            (["Sec-WebSocket-Extensions: permessage-deflate; x=y; constructor; __proto__=1"], (101,)),
-            (["Sec-WebSocket-Extensions: permessage-deflate" + "; server_max_window_bits=10" * 2], (101,)),
-            (["Sec-WebSocket-Extensions: " + ";" * 30_000], (101,)),
-            (["Sec-WebSocket-Extensions: " + "," * 30_000], (101,)),
-            (['Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits="' + "\\" * 30_000], (101,)),
-        ):
-            with self.subTest(line=lines[0][:60]), RawClient(server.port) as client:
-                started = time.monotonic()
-                answer = client.request(handshake(lines=lines))
-                self.assertLess(time.monotonic() - started, QUICK)
-                self.assertIn(answer.status, statuses, answer.body)
-                self.assertNotIn("sec-websocket-extensions", answer.headers)
-        self.assertEqual(self.log.tracebacks, [])
-
-    def test_thirty_thousand_blanks_and_a_nul_are_refused_at_once(self) -> None:
-        server = self.serve()
-        started = time.monotonic()
-        self.assert_refused(self.ask(server, handshake(lines=["X:" + " " * 30_000 + "\0"])), 400, "control characters")
-        self.assertLess(time.monotonic() - started, QUICK)
-
-    def test_what_is_valid_by_the_rfc_is_not_lost_in_the_handshake_library(self) -> None:
-        server = self.serve(compression=True)
-        for drop, line in (
-            (["Upgrade"], "Upgrade: websocket, foo"),
-            (["Upgrade"], "Upgrade: WebSocket"),
-            (["Connection"], "Connection: keep-alive, Upgrade"),
-            (["Connection"], "Connection: Upgrade, \xff"),
-            (["Host"], "Host: xn--a"),
-            (["Host"], "Host: " + "a" * 64),
-            ([], "Sec-WebSocket-Extensions: \xff"),
-            ([], "X-Latin: J\xf6rg"),
-        ):
-            with self.subTest(line=line), RawClient(server.port) as client:
-                client.upgrade("/ws/", line, drop=drop)
-        self.assertEqual(self.log.tracebacks, [])
-
-    def test_subprotocols_are_chosen_in_the_clients_order(self) -> None:
-        server = self.serve(subprotocols=["chat", "superchat"])
-        client = self.client(server, None, "Sec-WebSocket-Protocol: x, superchat, chat")
-        self.assertEqual(client.response.headers["sec-websocket-protocol"], "superchat")
-        (connection,) = server.connections
-        self.assertEqual(connection.subprotocol, "superchat")
-
-    def test_without_a_common_subprotocol_there_is_none(self) -> None:
-        server = self.serve(subprotocols=["chat"])
-        client = self.client(server, None, "Sec-WebSocket-Protocol: x")
-        self.assertNotIn("sec-websocket-protocol", client.response.headers)
-        self.assertEqual([connection.subprotocol for connection in server.connections], [None])
-
-    def test_compression_is_off_unless_asked_for(self) -> None:
-        offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
-        off, on = self.serve(), self.serve(compression=True)
-        self.assertNotIn("sec-websocket-extensions", self.client(off, None, offer).response.headers)
-        answer = self.client(on, None, offer).response.headers["sec-websocket-extensions"]
-        self.assertEqual(answer, "permessage-deflate")
-        self.assertNotIn("sec-websocket-extensions", self.client(on).response.headers)
-
-    def test_the_first_good_offer_is_accepted(self) -> None:
-        server = self.serve(compression=True)
-        offers = "permessage-deflate; junk, permessage-deflate; server_max_window_bits=10; server_no_context_takeover"
-        answer = self.client(server, None, f"Sec-WebSocket-Extensions: {offers}").response
-        parts = {part.strip() for part in answer.headers["sec-websocket-extensions"].split(";")}
-        self.assertEqual(parts, {"permessage-deflate", "server_no_context_takeover", "server_max_window_bits=10"})
-
-
-class AuthenticateTest(RefusalTestCase):
-    def test_what_the_hook_returns_is_the_connections_identity(self) -> None:
-        server = self.serve(authenticate=lambda request: {"user": request.query["user"]})
-        self.raw(server).upgrade("/ws/?user=ann")
-        (connection,) = wait_until(lambda: server.connections)
-        self.assertEqual(connection.identity, {"user": "ann"})
-
-    def test_a_false_answer_is_401(self) -> None:
-        for answer in (False, None, "", 0):
-            server = self.serve(authenticate=lambda request, answer=answer: answer)
-            refused = self.ask(server, handshake())
-            self.assert_refused(refused, 401, "credentials")
-            self.assertEqual(refused.headers["www-authenticate"], "Bearer")
-
-    def test_the_hook_may_refuse_with_a_status_of_its_own(self) -> None:
-        def hook(request: Request) -> Any:
-            raise Refusal(429, "expected fewer attempts", {"Retry-After": "7"})
-
-        answer = self.ask(self.serve(authenticate=hook), handshake())
-        self.assert_refused(answer, 429, "fewer attempts")
-        self.assertEqual(answer.headers["retry-after"], "7")
-
-    def test_a_hook_that_raises_is_500_and_logged(self) -> None:
-        def hook(request: Request) -> Any:
-            raise RuntimeError("database gone")
-
-        answer = self.ask(self.serve(authenticate=hook), handshake())
-        self.assert_refused(answer, 500, "could not be checked")
-        self.assertNotIn(b"database", answer.body)
-        self.assertEqual(len(self.log.tracebacks), 1)
-
-    def test_the_hook_comes_last(self) -> None:
-        asked: list[Request] = []
-        server = self.serve(authenticate=noting(asked), require_name=True)
-        for request in (handshake(), handshake("/no"), handshake("/ws/?name=a", lines=["Origin: http://evil"])):
-            self.ask(server, request)
-        self.assertEqual(asked, [])
-
-    def test_a_bearer_token_opens_the_door_and_its_lack_does_not(self) -> None:
-        server = self.serve(authenticate=bearer_token("hush-1", query="token"))
-        for path, line, status in (
-            ("/ws/", "Authorization: Bearer hush-1", 101),
-            ("/ws/?token=hush-1", "X: y", 101),
-            ("/ws/", "Authorization: Bearer \xe9", 401),
-            ("/ws/", "X: y", 401),
-        ):
-            with self.subTest(path=path, line=line), RawClient(server.port) as client:
-                self.assertEqual(client.request(handshake(path, lines=[line])).status, status)
-        self.assertEqual(self.log.tracebacks, [])
-
-    def test_a_token_never_shows_in_logs_or_reprs(self) -> None:
-        def handler(connection: Any) -> None:
-            seen.append(repr(connection) + repr(connection.request) + repr(connection.request.headers))
-            for _ in connection:
-                raise RuntimeError("the handler fails")
-
-        seen: list[str] = []
-        server = self.serve(handler, authenticate=bearer_token("hush", query="token"))
-        server.on("error", lambda connection, exc: seen.append(repr(connection) + repr(exc) + str(exc)))
-        for path, line in (("/ws/?name=a&token=hush", "X: y"), ("/ws/", "Authorization: Bearer hush")):
-            client = self.raw(server).upgrade(path, line, "Cookie: session=hush")
-            client.send_text("fail")
-            self.assertEqual(client.read_close()[0], 1011)
-        for request in (
-            handshake("/nowhere?token=hush"),
-            handshake("/ws/?token=hush&name=%00", lines=["Authorization: Bearer hush"]),
-            handshake("/ws/?token=wrong-hush"),
-            handshake("/ws/?token=hush", lines=["Authorization Bearer hush"]),
-            handshake("/ws/?token=hush", method="POST"),
-        ):
-            answer = self.ask(server, request)
-            self.assertNotIn(b"hush", answer.body)
-        self.assertEqual(len(seen), 4)
-        self.assertGreater(len(self.log.lines), 5)
-        self.assertNotIn("hush", "\n".join(self.log.lines + seen))
+    def test_a_browser_that_asks_for_the_path_itself_is_told_that_it_is_a_websocket(self) -> None:
+        for server in (self.serve(), self.serve(pages=Path(__file__).parent)):
+            answer = self.ask(server, b"GET /ws/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            self.assert_refused(answer, 426, "expected an opening handshake: Upgrade: websocket, Connection: Upgrade")
+            self.assertEqual(answer.headers["x-content-type-options"], "nosniff")
 
 
 class EarlyBytesTest(ServerTestCase):
@@ -586,7 +332,7 @@ class HandlerTest(PairTestCase):
         handler.handle()
         self.assertIsNone(handler.upgrade)
         answer = read_response(self.theirs)
-        self.assertEqual((answer.status, answer.line), (404, "expected the path /ws/"))
+        self.assertEqual((answer.status, answer.line), (404, "expected the path /ws/, got '/nowhere'"))
         self.assertEqual(self.theirs.recv(1), b"")
 
     def test_the_policy_is_asked_before_the_application(self) -> None:
@@ -595,3 +341,80 @@ class HandlerTest(PairTestCase):
         self.theirs.shutdown(socket.SHUT_WR)
         self.handler(Policy(require_name=True), authenticate=noting(asked)).handle()
         self.assertEqual((read_response(self.theirs).status, asked), (400, []))
+
+
+class AuthenticateTest(RefusalTestCase):
+    def test_what_the_hook_returns_is_the_connections_identity(self) -> None:
+        server = self.serve(authenticate=lambda request: {"user": request.query["user"]})
+        self.raw(server).upgrade("/ws/?user=ann")
+        (connection,) = wait_until(lambda: server.connections)
+        self.assertEqual(connection.identity, {"user": "ann"})
+
+    def test_a_false_answer_is_401(self) -> None:
+        for answer in (False, None, "", 0):
+            server = self.serve(authenticate=lambda request, answer=answer: answer)
+            refused = self.ask(server, handshake())
+            self.assert_refused(refused, 401, "credentials")
+            self.assertEqual(refused.headers["www-authenticate"], "Bearer")
+
+    def test_the_hook_may_refuse_with_a_status_of_its_own(self) -> None:
+        def hook(request: Request) -> Any:
+            raise Refusal(429, "expected fewer attempts", {"Retry-After": "7"})
+
+        answer = self.ask(self.serve(authenticate=hook), handshake())
+        self.assert_refused(answer, 429, "fewer attempts")
+        self.assertEqual(answer.headers["retry-after"], "7")
+
+    def test_a_hook_that_raises_is_500_and_logged(self) -> None:
+        def hook(request: Request) -> Any:
+            raise RuntimeError("database gone")
+
+        answer = self.ask(self.serve(authenticate=hook), handshake())
+        self.assert_refused(answer, 500, "could not be checked")
+        self.assertNotIn(b"database", answer.body)
+        self.assertEqual(len(self.log.tracebacks), 1)
+
+    def test_the_hook_comes_last(self) -> None:
+        asked: list[Request] = []
+        server = self.serve(authenticate=noting(asked), require_name=True)
+        for request in (handshake(), handshake("/no"), handshake("/ws/?name=a", lines=["Origin: http://evil"])):
+            self.ask(server, request)
+        self.assertEqual(asked, [])
+
+    def test_a_bearer_token_opens_the_door_and_its_lack_does_not(self) -> None:
+        server = self.serve(authenticate=bearer_token("hush-1", query="token"))
+        for path, line, status in (
+            ("/ws/", "Authorization: Bearer hush-1", 101),
+            ("/ws/?token=hush-1", "X: y", 101),
+            ("/ws/", "Authorization: Bearer \xe9", 401),
+            ("/ws/", "X: y", 401),
+        ):
+            with self.subTest(path=path, line=line), RawClient(server.port) as client:
+                self.assertEqual(client.request(handshake(path, lines=[line])).status, status)
+        self.assertEqual(self.log.tracebacks, [])
+
+    def test_a_token_never_shows_in_logs_or_reprs(self) -> None:
+        def handler(connection: Any) -> None:
+            seen.append(repr(connection) + repr(connection.request) + repr(connection.request.headers))
+            for _ in connection:
+                raise RuntimeError("the handler fails")
+
+        seen: list[str] = []
+        server = self.serve(handler, authenticate=bearer_token("hush", query="token"))
+        server.on("error", lambda connection, exc: seen.append(repr(connection) + repr(exc) + str(exc)))
+        for path, line in (("/ws/?name=a&token=hush", "X: y"), ("/ws/", "Authorization: Bearer hush")):
+            client = self.raw(server).upgrade(path, line, "Cookie: session=hush")
+            client.send_text("fail")
+            self.assertEqual(client.read_close()[0], 1011)
+        for request in (
+            handshake("/nowhere?token=hush"),
+            handshake("/ws/?token=hush&name=%00", lines=["Authorization: Bearer hush"]),
+            handshake("/ws/?token=wrong-hush"),
+            handshake("/ws/?token=hush", lines=["Authorization Bearer hush"]),
+            handshake("/ws/?token=hush", method="POST"),
+        ):
+            answer = self.ask(server, request)
+            self.assertNotIn(b"hush", answer.body)
+        self.assertEqual(len(seen), 4)
+        self.assertGreater(len(self.log.lines), 5)
+        self.assertNotIn("hush", "\n".join(self.log.lines + seen))

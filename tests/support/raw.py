@@ -15,6 +15,7 @@ import ssl
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 
 from tests.support import wire
@@ -27,6 +28,7 @@ __all__ = [
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = base64.b64encode(hashlib.sha1(KEY.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()).decode()
+frame = partial(wire.frame, masked=True)  # as a client sends it, unless it is told otherwise
 TIMEOUT = 10.0  # seconds any single read may take: only ever reached by a failing test
 
 
@@ -65,11 +67,6 @@ class Response:
         text = self.body.decode()
         assert text.endswith("\n") and text.count("\n") == 1 and "\r" not in text, text
         return text[:-1]
-
-
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = True) -> bytes:
-    """One frame, with the bits it is told to have. `rsv`: the reserved bits in place (0x40, 0x20, 0x10)."""
-    return wire.frame(opcode, payload, masked=masked, fin=fin, rsv=rsv >> 4)
 
 
 def handshake(

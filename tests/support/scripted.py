@@ -16,6 +16,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
 from tests.support import wire
@@ -23,24 +24,8 @@ from tests.support import wire
 __all__ = ["ScriptedServer", "Wire", "frame", "refusing", "staying_open"]
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+frame = partial(wire.frame, masked=False)  # as a server sends it, unless it is told otherwise
 TIMEOUT = 10.0  # seconds that a script may wait for the client
-
-
-def frame(
-    opcode: int,
-    payload: bytes = b"",
-    *,
-    fin: bool = True,
-    rsv: int = 0,
-    masked: bool = False,
-    length: bytes | None = None,
-) -> bytes:
-    """A frame; `length`: the length field, to be wrong on purpose (its first byte has no mask bit)."""
-    made = wire.frame(opcode, payload, masked=masked, fin=fin, rsv=rsv >> 4)
-    if length is None:
-        return made
-    right = {126: 3, 127: 9}.get(made[1] & 0x7F, 1)  # bytes of the right length field
-    return made[:1] + bytes([length[0] | (made[1] & 0x80)]) + length[1:] + made[1 + right :]
 
 
 class Wire:

@@ -24,13 +24,14 @@ def echo(connection: Connection) -> None:
 
 
 class Events:
-    """Notes every event of a server or a hub, and the thread it came in."""
+    """Notes every event of a server or a hub, and the thread it came in; no messages where there is a handler."""
 
     def __init__(self, server: Server | Hub) -> None:
         self.log: list[tuple[Any, ...]] = []
         self.threads: dict[Connection, set[int]] = {}
         for name in ("open", "message", "close", "error", "heartbeat"):
-            server.on(name, self._noter(name))
+            with contextlib.suppress(ValueError):
+                server.on(name, self._noter(name))
 
     def _noter(self, name: str) -> Callable[..., None]:
         def note(connection: Connection, *args: Any) -> None:

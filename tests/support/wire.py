@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 import warnings
+import zlib
 from itertools import cycle
 from typing import NamedTuple
 
@@ -28,7 +29,10 @@ from sync_ws.protocol.frame_reader import FrameReader
 from sync_ws.protocol.frames import Control
 from sync_ws.protocol.intercepts import HEART_BEAT
 
-__all__ = ["KEY", "End", "Frame", "Owner", "fork", "frame", "join", "make_channel", "make_reader", "read_frames", "xor"]
+__all__ = [
+    "KEY", "End", "Frame", "Owner", "deflated", "fork", "frame", "join", "make_channel", "make_reader", "read_frames",
+    "xor",
+]  # fmt: skip
 
 KEY = b"\x37\xfa\x21\x3d"  # that of the examples in RFC 6455 section 5.7
 
@@ -57,7 +61,12 @@ def frame(
     size: int | None = None,
     form: int | None = None,
 ) -> bytes:
-    """One frame.  ``size``: the length it announces, if not that of ``payload``; ``form``: 7, 16 or 64 bits of it."""
+    """One frame, as RFC 6455 section 5.2 has it, or as it must not be.
+
+    ``rsv``: the reserved bits as a number, RSV1 is 4.  ``size``: the length it announces, if not that of ``payload``;
+    ``form``: in 7, 16 or 64 bits, if not in as few as possible.
+    """
+    assert 0 <= rsv <= 7, rsv
     size = len(payload) if size is None else size
     form = form or (7 if size < 126 else 16 if size < 65536 else 64)
     head = bytes([fin << 7 | rsv << 4 | opcode])
@@ -67,6 +76,12 @@ def frame(
     else:
         head += bytes([mask | (126 if form == 16 else 127)]) + size.to_bytes(form // 8, "big")
     return head + (KEY + xor(payload, KEY) if masked else payload)
+
+
+def deflated(payload: bytes) -> bytes:
+    """The payload of a compressed message (RFC 7692 section 7.2.1), made with zlib alone."""
+    packer = zlib.compressobj(wbits=-15)
+    return (packer.compress(payload) + packer.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
 def read_frames(data: bytes, *, masked: bool) -> tuple[list[Frame], bytes]:

@@ -1,0 +1,288 @@
+"""The receiver alone: however things arrive, whoever interrupts it, and whatever breaks."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import threading
+import unittest
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+from sync_ws.channel.inbox import Inbox, Note
+from sync_ws.channel.receiver import HOLD, LARGE_READ, SMALL_READ, Receiver
+from sync_ws.channel.writer import Writer
+from sync_ws.endings import Reason
+from sync_ws.errors import ConcurrentReceive, ConnectionClosed
+from sync_ws.messages import Opcode
+from sync_ws.protocol.closing import Closing
+from sync_ws.protocol.frames import Control
+from sync_ws.timing import Deadline
+from tests.support.channel_case import Outcome
+from tests.support.fake_transport import FakeTransport
+from tests.support.wire import frame, join, make_reader
+
+TEXT, BINARY, CLOSE, PING, PONG = Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG
+
+
+def text(payload: bytes) -> bytes:
+    """A text message as a server sends it."""
+    return frame(TEXT, payload, masked=False)
+
+
+def in_thread(function: Callable[[], object]) -> object:
+    """What it returns in another thread."""
+    outcome = Outcome(function)
+    outcome.start()
+    join(outcome)
+    assert outcome.error is None, outcome.error
+    return outcome.result
+
+
+class Alone(unittest.TestCase):
+    """A receiver without a channel, over a transport without a socket, as a client's."""
+
+    def make(self, *arrivals: bytes | Exception, early: bytes = b"", max_waiting: int = 16) -> Receiver:
+        self.transport, self.inbox, self.closing = FakeTransport(*arrivals), Inbox(), Closing()
+        self.controls: list[Control] = []
+        self.lost: list[OSError | None] = []
+        self.writer = Writer(
+            self.transport,
+            masked=True, deflate=None, send_timeout=10, max_queued=9, max_queued_bytes=999,
+            closed_error=self.closed_error, on_broken=lambda text, error: None,
+        )  # fmt: skip
+        self.receiver = Receiver(
+            self.transport, make_reader(server=False), self.writer, self.inbox,
+            early=early, max_waiting=max_waiting, max_waiting_bytes=1000,
+            on_control=self.on_control, on_lost=self.on_lost, closing=self.closing, closed_error=self.closed_error,
+        )  # fmt: skip
+        return self.receiver
+
+    def closed_error(self) -> ConnectionClosed:
+        return ConnectionClosed(self.closing.present())
+
+    def on_control(self, control: Control) -> Note | None:
+        self.controls.append(control)
+        if control.close is not None:
+            self.closing.end(Reason("its last word", control.close.code))
+        return Note("control", control.payload) if control.opcode == PING else None
+
+    def on_lost(self, error: OSError | None) -> None:
+        self.lost.append(error)
+        self.closing.end(Reason("lost", 1006))
+
+    def take(self, timeout: float | None = None) -> Any:
+        """The next item, handed on."""
+        item = self.receiver.read(timeout)
+        self.inbox.kept = None
+        return item
+
+    def test_however_it_arrives_the_same_is_read(self) -> None:
+        data = text(b"one") + frame(PING, b"?", masked=False) + text(b"x" * 300) + text(b"")
+        for size in (1, 2, 7, len(data)):
+            for timeout in (None, 10):
+                self.make(*(data[at : at + size] for at in range(0, len(data), size)))
+                items = [self.take(timeout) for _ in range(4)]
+                self.assertEqual(items, ["one", Note("control", b"?"), "x" * 300, ""])
+                self.assertEqual((self.receiver.bytes_received, self.receiver.messages_received), (len(data), 3))
+
+    def test_what_came_behind_the_opening_handshake_counts_and_comes_first(self) -> None:
+        self.make(text(b"later"), early=text(b"early") + b"\x81")
+        self.assertEqual((self.take(0), self.receiver.bytes_received), ("early", 8))
+
+    def test_an_item_is_returned_again_until_it_was_handed_on(self) -> None:
+        receiver = self.make(text(b"one") + text(b"two"))
+        self.assertEqual([receiver.read(), receiver.read(), self.take(), receiver.read()], ["one"] * 3 + ["two"])
+        self.assertEqual(receiver.messages_received, 2)
+
+    def test_a_control_whose_handling_was_interrupted_is_handled_by_the_next_read_or_tend(self) -> None:
+        for tend in (False, True):
+            receiver = self.make(text(b"a") + frame(PING, b"?", masked=False) + text(b"b"))
+            with mock.patch.object(receiver, "_on_control", side_effect=KeyboardInterrupt):
+                self.assertRaises(KeyboardInterrupt, receiver.read)
+            self.assertFalse(receiver.interrupted)
+            if tend:
+                self.assertTrue(receiver.tend())
+            self.assertEqual([self.take(), self.take(), self.take()], ["a", Note("control", b"?"), "b"])
+            self.assertEqual(len(self.controls), 1)
+
+    def test_a_thread_that_interrupted_itself_in_a_read_is_told_so_and_waits_for_nothing(self) -> None:
+        receiver = self.make(frame(PING, b"?", masked=False) + text(b"a"))
+        seen = []
+
+        def on_control(control: Control) -> None:
+            self.assertRaises(ConcurrentReceive, receiver.read, 0)
+            receiver.discard_until_end(Deadline(10))
+            seen.append((receiver.interrupted, receiver.tend()))
+
+        with mock.patch.object(receiver, "_on_control", side_effect=on_control):
+            self.assertEqual(receiver.read(), "a")
+        self.assertEqual((seen, receiver.interrupted), ([(True, False)], False))
+
+    def test_what_breaks_is_told_once_and_raised_when_all_was_taken(self) -> None:
+        for error in (ConnectionResetError(), TimeoutError(errno.ETIMEDOUT, "the kernel gave the peer up")):
+            for timeout in (None, 10):
+                self.make(text(b"a"), error)
+                self.assertEqual(self.take(timeout), "a")
+                for _ in range(2):
+                    with self.assertRaises(ConnectionClosed) as caught:
+                        self.take(timeout)
+                self.assertEqual(self.lost, [error])
+                self.assertEqual(caught.exception.code, 1006)
+
+    def test_trouble_that_does_not_end_the_connection_is_told_and_reading_goes_on(self) -> None:
+        receiver = self.make(ConnectionResetError(), text(b"a"))
+        with mock.patch.object(receiver, "_on_lost") as told:
+            self.assertEqual(receiver.read(), "a")
+        told.assert_called_once()
+
+    def test_the_end_of_the_stream_in_the_middle_of_a_large_frame_delivers_no_part_of_it(self) -> None:
+        data = frame(BINARY, bytes(100_000), masked=False)
+        for timeout in (None, 10):
+            self.make(data[:50], data[50:60_000], b"")
+            with self.assertRaises(ConnectionClosed):
+                self.take(timeout)
+            self.assertEqual((self.lost, self.receiver.bytes_received), ([None], 60_000))
+            self.make(data[:50], data[50:60_000], data[60_000:], b"")
+            self.assertEqual(self.take(timeout), bytes(100_000))
+
+    def test_much_at_once_is_read_in_larger_pieces_and_little_again_in_small_ones(self) -> None:
+        self.make(text(b"x" * 100) * 2000, text(b"y"))
+        asked = []
+        take = self.transport._take
+
+        def watched(size: int, patient: bool = True) -> bytes:
+            asked.append(size)
+            return take(size, patient)
+
+        with mock.patch.object(self.transport, "_take", watched):
+            for _ in range(2001):
+                self.take(10)
+        self.assertEqual((asked[0], max(asked)), (SMALL_READ, LARGE_READ))
+        self.assertEqual(self.receiver._read_size, SMALL_READ)
+
+    def test_a_timeout_waits_for_what_is_left_of_it(self) -> None:
+        self.make(text(b"ab")[:2])
+        with self.assertRaises(TimeoutError):
+            self.take(0)
+        self.assertEqual(self.transport.waits, [0.0])
+        self.transport.arrivals.append(b"ab")
+        self.assertEqual(self.take(0), "ab")
+
+    def test_a_stream_of_controls_without_end_does_not_hold_a_read_up(self) -> None:
+        self.make(*[frame(PONG, masked=False)] * 500)
+        with mock.patch("sync_ws.timing.time.monotonic", side_effect=itertools.count(50.0, 0.01)):
+            self.assertRaises(TimeoutError, self.receiver.read, 0.2)
+        self.assertTrue(0 < len(self.controls) < 100)
+
+    def test_a_batch_is_written_before_it_waits(self) -> None:
+        for timeout in (None, 10):
+            self.make(text(b"answer"))
+            with self.writer.batch():
+                self.writer.send("question")
+                if timeout is not None:  # else the answer is there before it has to wait
+                    self.transport.arrivals.insert(0, BlockingIOError())
+                self.assertEqual(self.take(timeout), "answer")
+                self.assertEqual(len(self.transport.sent), 14)
+
+    def test_the_last_word_waits_for_the_messages_before_it_while_nobody_reads(self) -> None:
+        last = frame(CLOSE, b"\x03\xe9", masked=False)
+        receiver = self.make(text(b"a") + last)
+        with mock.patch("sync_ws.channel.receiver.time") as clock:
+            for now, count in ((50.0, 0), (50.0 + HOLD - 0.01, 0), (50.0 + HOLD, 1)):
+                clock.monotonic.return_value = now
+                self.assertTrue(receiver.tend())
+                self.assertEqual(len(self.controls), count)
+        self.assertEqual(self.take(), "a")
+        self.assertRaises(ConnectionClosed, receiver.read)
+        receiver = self.make(text(b"a") + last)
+        receiver.tend()
+        self.assertEqual((self.take(), self.controls), ("a", []))
+        self.assertRaises(ConnectionClosed, receiver.read)
+        receiver = self.make(text(b"a") + last)
+        receiver.tend()
+        receiver.discard_until_end(Deadline(10))
+        self.assertEqual(([control.opcode for control in self.controls], self.take()), ([CLOSE], "a"))
+
+    def test_tending_takes_what_fits_and_then_leaves_the_rest(self) -> None:
+        receiver = self.make(text(b"x") * 5 + text(b"y" * 2000), text(b"z"), max_waiting=3)
+        self.assertTrue(receiver.tend())
+        self.assertEqual(list(self.inbox), ["x"] * 3)
+        self.assertEqual([self.take() for _ in range(5)], ["x"] * 5)
+        self.assertTrue(receiver.tend())
+        self.assertEqual((len(self.inbox), len(self.transport.arrivals)), (1, 1))  # too many bytes, now
+
+    def test_tending_finds_out_that_it_broke(self) -> None:
+        error = ConnectionResetError()
+        receiver = self.make(error)
+        self.assertTrue(receiver.tend())
+        self.assertEqual(self.lost, [error])
+        self.assertTrue(receiver.tend())
+
+    def test_notes_that_wait_first_can_be_taken_unless_somebody_reads(self) -> None:
+        receiver = self.make(frame(PING, b"1", masked=False) + text(b"a") + frame(PING, b"2", masked=False))
+        receiver.tend()
+        with receiver.lock:
+            taken = in_thread(receiver.take_notes)
+            tended = in_thread(receiver.tend)
+        self.assertEqual((taken, tended), ([], False))
+        self.assertEqual(receiver.take_notes(), [Note("control", b"1")])
+        self.assertEqual((receiver.take_notes(), list(self.inbox)), ([], ["a", Note("control", b"2")]))
+
+    def test_discarding_drops_messages_and_keeps_notes_and_what_waited_before(self) -> None:
+        receiver = self.make(text(b"early"))
+        receiver.tend()
+        self.transport.arrivals += [text(b"late") + frame(PING, b"?", masked=False), text(b"late"), b""]
+        receiver.discard_until_end(Deadline(10))
+        self.assertEqual(list(self.inbox), ["early", Note("control", b"?")])
+        self.assertEqual(self.lost, [None])
+        receiver.discard_until_end(Deadline(10))
+
+    def test_discarding_ends_with_its_deadline_or_with_what_breaks(self) -> None:
+        receiver = self.make()
+        receiver.discard_until_end(Deadline(0.01))
+        self.assertTrue(self.transport.waits)
+        self.assertIsNone(self.closing.reason)
+        error = TimeoutError(errno.ETIMEDOUT, "the kernel gave the peer up")
+        self.transport.arrivals.append(error)
+        receiver.discard_until_end(Deadline(10))
+        self.assertEqual(self.lost, [error])
+
+    def test_who_waits_for_the_one_that_reads_waits_no_longer_than_it_may(self) -> None:
+        receiver = self.make(text(b"a"))
+        with receiver.lock:
+            in_thread(lambda: receiver.discard_until_end(Deadline(0.01)))
+            in_thread(lambda: receiver.wait_for_end_of_stream(Deadline(0.01)))
+        self.assertEqual(self.take(), "a")  # nothing of it was read
+
+    def test_waiting_for_the_end_of_the_stream_reads_what_still_comes(self) -> None:
+        for end in (b"", ConnectionResetError()):
+            for patience in (10, None):
+                receiver = self.make(text(b"late"), b"\xff", end)
+                receiver.wait_for_end_of_stream(Deadline(patience))
+                self.assertEqual((self.transport.arrivals, list(self.inbox)), ([b""] if end == b"" else [], []))
+        receiver = self.make(text(b"late"))
+        receiver.wait_for_end_of_stream(Deadline(10))  # nothing more comes: wait_readable says so after its time
+        self.assertEqual(len(self.transport.waits), 2)
+
+    def test_a_forked_child_does_not_wait_for_a_thread_that_it_has_not(self) -> None:
+        receiver = self.make(text(b"a"))
+        holding, leave = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with receiver.lock:
+                holding.set()
+                leave.wait(10)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        holding.wait(10)
+        receiver.forget_in_child()
+        self.assertEqual(receiver.read(), "a")
+        leave.set()
+        join(holder)
+
+
+if __name__ == "__main__":
+    unittest.main()
