@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 __all__ = [
-    "CONTROL", "FOREVER", "TOKEN", "check_count", "check_flag", "check_function", "check_pairs", "check_seconds", "check_strings",
-    "check_timeout", "check_token", "check_value", "shown",
+    "CONTROL", "FOREVER", "TOKEN", "check_count", "check_flag", "check_function", "check_pairs", "check_seconds",
+    "check_strings", "check_timeout", "check_token", "check_value", "shown",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., object])

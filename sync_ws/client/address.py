@@ -229,5 +229,4 @@ def check_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]] | None)
         check_value(f"the header {name}", value)
         if name.lower() in _OURS or name.lower().startswith("sec-websocket-"):
             raise ValueError(f"the header {name} is set by the library; see the options origin, subprotocols")
-        pairs.append((name, value))
     return pairs

@@ -64,6 +64,7 @@ class Client(Conversation):
         compression: bool = False,
         max_message: int = 1 << 20,
         max_fragments: int = 1024,
+        max_frame: int | None = None,
         open_timeout: float = 10.0,
         send_timeout: float = 10.0,
         close_timeout: float = 5.0,
@@ -72,6 +73,7 @@ class Client(Conversation):
         limits = Limits(
             max_message=check_count("max_message", max_message),
             max_fragments=check_count("max_fragments", max_fragments),
+            max_frame=None if max_frame is None else check_count("max_frame", max_frame),
             send_timeout=check_seconds("send_timeout", send_timeout),
             close_timeout=check_seconds("close_timeout", close_timeout),
         )

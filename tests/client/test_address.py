@@ -236,7 +236,10 @@ class HeaderValueTest(unittest.TestCase):
 
     def test_headers_of_another_form_are_refused_without_showing_them(self) -> None:
         for given in ("A: hush", b"A: hush", ["A: hush"], [("A", "hush", "x")], [("A",)], ["ab"], [b"ab"]):
-            with self.subTest(given), self.assertRaisesRegex(TypeError, "a mapping, or a list of pairs") as caught:
+            with (
+                self.subTest(given),
+                self.assertRaisesRegex(TypeError, r"a mapping, or a list of \(name, value\) pairs") as caught,
+            ):
                 check_headers(given)  # type: ignore[arg-type]
             self.assertNotIn("hush", str(caught.exception))
 

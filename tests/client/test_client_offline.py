@@ -97,7 +97,7 @@ class OfflineTest(ClientTestCase):
                 wait_until(lambda: len(got) == 101)
                 client.close()
         self.assertEqual(got, [*(f"reading {number}" for number in range(99_900, 100_000)), "live"])
-        self.assertIn("99901 messages were dropped", logs.output[-1])
+        self.assertTrue(any("99901 messages were dropped" in line for line in logs.output), logs.output)
 
     def test_where_it_blocks_senders_wait_for_room_and_all_arrives(self) -> None:
         got: list[Any] = []

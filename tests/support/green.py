@@ -1,8 +1,8 @@
 """A process whose sockets, locks and threads are gevent's: scenes to be played in one.
 
 ``python -m tests.support.green ORDER URL SCENE...`` patches, ``before`` or ``after`` the library is imported, and
-plays the scenes one after the other.  It ends with 0, and has printed nothing, if all was well.  Meanwhile another green
-thread ticks: whoever blocks the process, instead of the green thread that waits, is caught by it.
+plays the scenes one after the other.  It ends with 0, and has printed nothing, if all was well.  Meanwhile another
+green thread ticks: whoever blocks the process, instead of the green thread that waits, is caught by it.
 
 Threading: green threads, all in one of the system's.
 """
