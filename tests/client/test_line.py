@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-import itertools
 import threading
 import time
 import unittest
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from sync_ws import interrupts
 from sync_ws.channel.inbox import MAX_NOTES, Note
 from sync_ws.channel.limits import Limits
-from sync_ws.client import line as line_module
 from sync_ws.client.address import parse_url
 from sync_ws.client.line import CLOSED_BY_US, Line
 from sync_ws.client.outbox import Offline
@@ -27,7 +23,6 @@ from sync_ws.interrupts import Flag
 from sync_ws.testing import LedgerTestCase
 from sync_ws.timing import Deadline
 from tests.support.client_case import SOON, GuardedLine
-from tests.support.interrupt import Interrupt
 from tests.support.wire import join
 
 LIMITS, QUEUE = Limits(), Offline(3, 100)
@@ -223,7 +218,7 @@ class ConnectionTest(LineTestCase):
         self.assertIsNone(line.url)
         line.dialling(mock.Mock(target=parse_url("ws://a.test/1")))
         line.dialled()
-        self.assertEqual(line.url, "ws://a.test/1")
+        self.assertEqual(line.url, "ws://a.test:80/1")
 
     def test_why_it_never_opened(self) -> None:
         line = self.begun()
@@ -532,181 +527,6 @@ class WaitingTest(LineTestCase):
             except TimeoutError:
                 line.over(LOST)
                 line.take_left(None, NEVER, True)
-
-
-class ForkTest(LineTestCase):
-    def test_in_a_child_it_is_over_though_another_thread_of_the_parent_held_the_lock(self) -> None:
-        line, held, release = self.begun(), threading.Event(), threading.Event()
-        line.dialling(mock.Mock())
-
-        def hold() -> None:
-            with line._lock:
-                held.set()
-                release.wait(SOON)
-
-        thread = threading.Thread(target=hold)
-        thread.start()
-        self.addCleanup(join, thread)
-        self.addCleanup(release.set)
-        self.assertTrue(held.wait(SOON))
-        line._forget_in_child()
-        self.assertIs(line.state, ClientState.CLOSED)
-        self.assertEqual(line.close(), (None, None, None))
-        with self.assertRaisesRegex(ConnectionClosed, "parent"):
-            line.put_offline("x", None)
-        self.assertTrue(line.await_closed(NOW))
-
-    def test_what_never_began_begins_in_the_child(self) -> None:
-        line = self.line()
-        line._forget_in_child()
-        self.assertIs(line.state, ClientState.IDLE)
-        line.begin()
-        self.assertTrue(line.attempt())
-        line = self.line()
-        line.close()
-        line._forget_in_child()
-        self.assertIs(line.state, ClientState.CLOSED)
-
-
-class InterruptedTest(LineTestCase):
-    """close() from a signal handler that interrupted any of the methods, between any two instructions of it."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        patch = mock.patch.object(interrupts, "STEP", 0.001)
-        patch.start()
-        self.addCleanup(patch.stop)
-
-    def interrupt(
-        self,
-        prepare: Callable[[], Line],
-        method: Callable[[Line], object],
-        check: Callable[[Line, object, Any], object],
-    ) -> None:
-        """``check(line, outcome, found)``: what the method returned or raised, and what close() did."""
-        for number in itertools.count(1):
-            line, found = prepare(), list[Any]()
-
-            def close(line: Line = line, found: list[Any] = found) -> None:
-                found.append(line.close())
-
-            with Interrupt(line_module, number, close) as interrupt:
-                try:
-                    outcome = method(line)
-                except Exception as exc:
-                    outcome = exc
-            if not interrupt.came:
-                self.assertGreater(number, 5)
-                return
-            with self.subTest(instruction=number):
-                self.assertIn(line.state, (ClientState.CLOSING, ClientState.CLOSED))
-                self.assertTrue(line.closing)
-                self.assertFalse(line.held_here)
-                check(line, outcome, found[0])
-                line.over(CLOSED_BY_US)
-                self.assertIs(line.state, ClientState.CLOSED)
-
-    def no_error(self, line: Line, outcome: object, found: object) -> None:
-        self.assertNotIsInstance(outcome, Exception, repr(outcome))
-
-    def test_a_line_that_begins_is_closed_at_once(self) -> None:
-        def check(line: Line, outcome: object, found: object) -> None:
-            self.assertIsInstance(outcome, (RuntimeError, type(None)))
-            self.assertFalse(line.attempt())
-
-        self.interrupt(self.line, Line.begin, check)
-
-    def test_a_dial_is_found_or_not_to_run(self) -> None:
-        dial = mock.Mock()
-
-        def check(line: Line, outcome: object, found: Any) -> None:
-            self.assertTrue(outcome is False or found[0] is dial, (outcome, found))
-
-        self.interrupt(self.begun, lambda line: line.dialling(dial), check)
-
-    def test_a_channel_is_found_or_not_to_be_used(self) -> None:
-        used, monitor = channel(), mock.Mock()
-
-        def check(line: Line, outcome: object, found: Any) -> None:
-            self.assertTrue(outcome is False or found[1] is used, (outcome, found))
-
-        self.interrupt(self.begun, lambda line: line.opened(used, None, monitor), check)
-
-    def test_a_message_is_queued_or_refused_never_both_and_never_neither(self) -> None:
-        def check(line: Line, outcome: object, found: object) -> None:
-            refused = isinstance(outcome, ConnectionClosed)
-            self.assertTrue(refused or outcome is True, repr(outcome))
-            self.assertEqual(line.take_undelivered(), () if refused else ("x",))
-
-        self.interrupt(self.begun, lambda line: line.put_offline("x", None), check)
-
-    def test_a_reconnect_is_heard_or_refused_and_close_has_the_last_word(self) -> None:
-        used = channel()
-
-        def check(line: Line, outcome: Any, found: object) -> None:
-            self.assertTrue(isinstance(outcome, ConnectionClosed) or outcome == (None, used), repr(outcome))
-            self.assertFalse(line.asked)
-
-        self.interrupt(lambda: self.opened(used), Line.reconnect, check)
-
-    def test_all_other_methods_go_on_to_their_end(self) -> None:
-        used = channel()
-
-        def waiting() -> Line:
-            line = self.begun()
-            line.begin_waiting()
-            return line
-
-        def queued() -> Line:
-            line = self.begun()
-            line.put_offline("x", None)
-            return line
-
-        def open_line() -> Line:
-            used.reason = None
-            return self.opened(used)
-
-        methods: tuple[tuple[Callable[[], Line], Callable[[Line], object]], ...] = (
-            (self.begun, Line.attempt), (waiting, Line.attempt), (self.begun, Line.begin_waiting),
-            (self.begun, Line.dialled), (self.begun, lambda line: line.attempt_failed(LOST)),
-            (queued, lambda line: line.next_queued(used)), (self.begun, lambda line: line.next_queued(used)),
-            (queued, Line.drop_first_queued), (queued, Line.take_undelivered),
-            (open_line, lambda line: line.ended(used)), (open_line, lambda line: line.note_rtt(1.0)),
-            (self.begun, lambda line: line.finish(LOST, unless_asked=True)),
-            (queued, Line.take_dropped), (open_line, Line.stats), (open_line, Line.close), (self.line, Line.close),
-            (open_line, lambda line: line.finish(LOST)), (open_line, lambda line: line.over(LOST)),
-            (open_line, Line.never_opened), (open_line, Line.wake), (open_line, Line.take_aside),
-            (open_line, lambda line: line.put_aside(Note("heartbeat", 1))),
-            (self.begun, lambda line: line.await_open(Deadline(0.003))),
-            (self.begun, lambda line: line.await_due(Flag(), Deadline(0.001))),
-            (self.begun, lambda line: line.await_end(channel(), Deadline(0.001))),
-            (self.begun, lambda line: line.await_closed(Deadline(0.003))), (open_line, lambda line: line.connected),
-        )  # fmt: skip
-        for prepare, method in methods:
-            with self.subTest(getattr(method, "__name__", "")):
-                self.interrupt(prepare, method, self.no_error)
-
-    def test_it_is_known_to_whom_it_happens(self) -> None:
-        line, held = self.begun(), list[bool]()
-        for number in itertools.count(1):
-            with Interrupt(line_module, number, lambda: held.append(line.held_here)) as interrupt:
-                line.finish(LOST)
-            if not interrupt.came:
-                break
-        self.assertIn(True, held)  # inside
-        self.assertIs(held[0], False)  # before the lock was taken
-        self.assertFalse(line.held_here)
-
-
-class WritersTest(unittest.TestCase):
-    def test_nobody_but_the_line_sets_its_fields(self) -> None:
-        for path in sorted(Path(line_module.__file__).parent.glob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-                for target in targets:
-                    if isinstance(target, ast.Attribute):
-                        with self.subTest(path.name):
-                            self.assertNotIn(ast.unparse(target.value), ("line", "self._line", "self._thread"))
 
 
 if __name__ == "__main__":

@@ -361,21 +361,6 @@ def another_server_for_our_client() -> None:
 
 
 @scene
-def an_interrupt_ends_what_waits() -> None:
-    with serving(echo) as server, Client(server.url) as client:
-        importlib.import_module("gevent").get_hub().exception_stream = None  # it would print the interrupt
-        signal.signal(signal.SIGALRM, signal.default_int_handler)  # as Ctrl-C's does
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
-        with soon():
-            try:
-                raise AssertionError(client.recv())
-            except KeyboardInterrupt:
-                signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        client.send("goes on")
-        assert client.recv(PATIENCE) == "goes on"
-
-
-@scene
 def a_fork_has_no_part_in_it() -> None:
     before = Client("ws://127.0.0.1:1/", reconnect=None)
     with serving(echo) as server, Client(server.url + "?name=a", reconnect=None) as client:
