@@ -171,8 +171,19 @@ class Channel:
         return self.receiver.messages_received
 
     def unread(self) -> bool:
-        """Whether bytes of the peer wait in the socket: proof that it lives, though nobody has read them."""
+        """Whether bytes of the peer, or its end, wait in the socket."""
         return self._transport.wait_readable(0)
+
+    def unread_bytes(self) -> int:
+        """How many bytes of the peer wait in the socket: that there are more is a sign of life, as if they were read.
+
+        Over TLS they are counted as they came, so reading some may change the sum of both, too.
+        """
+        return self._transport.unread()
+
+    def crowded(self) -> bool:
+        """Whether so many wait there that more may have no room."""
+        return self._transport.crowded()
 
     def wait_readable(self, timeout: float) -> bool:
         return self._transport.wait_readable(timeout)
@@ -291,6 +302,13 @@ class Channel:
             self.abort()
         elif self._client and self._closing.received and self._closing.phase is not Phase.RELEASED:
             self.receiver.wait_for_end_of_stream(Deadline(min(LINGER, deadline.remaining() or 0.0)))
+
+    def excuse(self, now: float, lost: float) -> None:
+        """Do not count ``lost`` seconds, in which the process was stopped; by who looks after it.  ``now``: monotonic
+        seconds."""
+        if self.closing_since is not None:
+            self.closing_since = min(now, self.closing_since + lost)
+        self.writer.excuse(now, lost)
 
     def end_overdue(self) -> None:
         """Give it up if our Close frame has not been answered in time; for whoever looks after it."""

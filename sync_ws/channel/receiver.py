@@ -81,6 +81,7 @@ class Receiver:
         self.lock = threading.RLock()
         self._busy = False  # somebody is in here: the same thread may be interrupted and come again
         self._read_size = SMALL_READ
+        self._until: Deadline | None = None  # when whoever has borrowed the reading side is to stop
         self._controls: list[Control] = []  # met, and not handled yet
         self._noted = 0  # how many of those met in the same parse have put a note into the inbox
         self._held: Control | None = None  # the peer's last word, while messages before it have not been taken
@@ -133,7 +134,9 @@ class Receiver:
         while not inbox:
             try:
                 if (self._controls or self._reader.buffered or self._reader.fresh) and self._parse():
-                    continue
+                    if patience is None or inbox or not patience.passed:
+                        continue
+                    raise TimeoutError("no message within the timeout")
                 if self._held is not None:
                     self._last_word()
                 if self._closing.reason is not None:
@@ -220,7 +223,7 @@ class Receiver:
             self._parse(room, budget)
 
     def _parse(self, room: int = PARSE_AHEAD, budget: int = PARSE_AHEAD_BYTES) -> bool:
-        """Parse what was received; whether that brought messages or controls."""
+        """Parse what was received; whether that brought messages or controls, or there is more to parse."""
         before, reader = len(self._inbox), self._reader
         if self._controls:  # an interrupt came before they had been handled
             self._take_all()
@@ -229,7 +232,7 @@ class Receiver:
         if reader.parse(self._inbox, room, budget, self._controls):
             self._take_all()
             return True
-        return len(self._inbox) > before
+        return len(self._inbox) > before or reader.more
 
     def tend(self) -> bool:
         """Borrow the reading side if nobody is using it: take what is there, answer what the library answers.
@@ -250,13 +253,13 @@ class Receiver:
         """With lock held: do it, unless it is this thread's own interrupted frame that is reading: False then."""
         if self._busy:
             return False
-        self._busy = True
+        self._busy, self._until = True, deadline
         try:
             act(deadline)
         except OSError as exc:
             self._on_lost(exc)
         finally:
-            self._busy = False
+            self._busy, self._until = False, None
         return True
 
     def _tend(self, deadline: Deadline) -> None:
@@ -333,7 +336,8 @@ class Receiver:
     # -- with lock held -------------------------------------------------------------------------------------------
 
     def _take_all(self) -> None:
-        """Handle the controls met: each is taken off the list only when that is done."""
+        """Handle the controls met: each is taken off the list only when that is done.  Those are left there for which a
+        borrower has no time: whoever comes next begins with them."""
         while self._controls:
             control = self._controls[0]
             note = self._take(control)
@@ -341,7 +345,10 @@ class Receiver:
                 self._inbox.note(note, control.at + self._noted)
                 self._noted += 1
             del self._controls[0]
-        self._noted = 0
+            if self._until is not None and self._until.passed:
+                break
+        if not self._controls:
+            self._noted = 0
 
     def _take(self, control: Control) -> Note | None:
         """Pass a control on; but the peer's Close frame or failure, after which nothing is parsed, only once what it

@@ -241,6 +241,12 @@ class Writer:
             return f"the peer did not read for {self._send_timeout:g} s"
         return None
 
+    def excuse(self, now: float, lost: float) -> None:
+        """Do not count ``lost`` seconds, in which the process was stopped, against the peer; by who asks ``stuck``."""
+        self._progress_at = min(now, self._progress_at + lost)
+        if self._over_since is not None:
+            self._over_since = min(now, self._over_since + lost)
+
     # -- one at a time ------------------------------------------------------------------------------------------
 
     def _exclusively(self, act: Callable[[], int], tell: bool = True) -> int:

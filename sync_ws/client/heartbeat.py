@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -39,7 +40,7 @@ from ..interrupts import Flag
 from ..messages import Message, Opcode, as_payload
 from ..protocol.handshake import HEART_BEAT_HEADER
 from ..protocol.intercepts import HEART_BEAT, MAX_LENGTH, Intercept
-from ..protocol.liveness import LATE, Liveness, Verdict
+from ..protocol.liveness import Liveness, Verdict, stopped_for
 from ..timing import Clock, TimerHandle
 
 __all__ = ["Heartbeat", "HeartbeatMonitor"]
@@ -141,7 +142,8 @@ class HeartbeatMonitor:
     """Watches one connection.
 
     ``policy``: not ``"auto"``.  ``send(opcode, payload)``: send a heartbeat without waiting.  ``received()``: how many
-    bytes have come so far.  ``unread()``: whether bytes wait in the socket.  ``on_dead(text)``: nothing came.
+    bytes have come so far.  ``unread()``: how many wait in the socket.  ``crowded()``: whether that leaves no room for
+    more.  ``on_dead(text)``: nothing came.
     ``raised(exception)``: the application's function for the message did; a Ping goes out in its place.
     """
 
@@ -152,7 +154,8 @@ class HeartbeatMonitor:
         *,
         send: Callable[[int, bytes], object],
         received: Callable[[], int],
-        unread: Callable[[], bool],
+        unread: Callable[[], int],
+        crowded: Callable[[], bool] = bool,
         on_dead: Callable[[str], None],
         raised: Callable[[Exception], object],
     ) -> None:
@@ -161,6 +164,7 @@ class HeartbeatMonitor:
         self._send = send
         self._received = received
         self._unread = unread
+        self._crowded = crowded
         self._on_dead = on_dead
         self._raised = raised
         # guards everything below; any thread, for assignments and for arming a timer.  Its owner may enter again, for
@@ -170,6 +174,7 @@ class HeartbeatMonitor:
         self._generation = 0  # a timer of another generation has nothing to do any more
         self._timer: TimerHandle | None = None
         self._due = 0.0  # when the timer fires, monotonic
+        self._armed = (0.0, 0.0)  # when it was armed, and how long the process had computed by then
         self._liveness = Liveness(policy.interval, policy.timeout, clock.monotonic(), silent_only=False)
         self._payload = b""
         self._sent_at: float | None = None  # None once the answer has come
@@ -219,7 +224,8 @@ class HeartbeatMonitor:
 
     def _arm(self, delay: float) -> None:
         """With _lock held."""
-        was_lost, self._due = self.lost, self._clock.monotonic() + delay
+        now = self._clock.monotonic()
+        was_lost, self._due, self._armed = self.lost, now + delay, (now, time.process_time())
         try:
             self._timer = self._clock.timer(delay, partial(self._fire, self._generation))
         except RuntimeError as exc:  # no thread to be had now: revive() tries again
@@ -228,12 +234,13 @@ class HeartbeatMonitor:
             self._timer = None
 
     def _fire(self, generation: int) -> None:
-        unread = self._liveness.asked and self._unread()  # asked of the system, so before the lock
+        unread, crowded = self._unread(), self._crowded()  # asked of the system, so before the lock
         with self._lock:
             if generation != self._generation:
                 return
             now = self._clock.monotonic()
-            verdict = self._liveness.look(now, self._received(), lambda: unread, late=now - self._due > LATE)
+            lost = self._stopped_for(now)
+            verdict = self._liveness.look(now, self._received(), unread, crowded=lambda: crowded, lost=lost)
             if verdict is Verdict.DEAD:
                 self._generation += 1
                 self._timer, self._due = None, 0.0
@@ -247,6 +254,12 @@ class HeartbeatMonitor:
         while self.lost:  # the one thread that is certain to be there is this one
             self._stopped.wait(RETRY)
             self.revive()
+
+    def _stopped_for(self, now: float) -> float:
+        """With _lock held: seconds in which the process may have been stopped, if it was: all since it was armed."""
+        armed_at, busy = self._armed
+        stopped = stopped_for(now - armed_at, self._due - armed_at, time.process_time() - busy)
+        return now - armed_at if stopped else 0.0
 
     def _ask(self, generation: int) -> None:
         opcode, payload = self._question()

@@ -284,7 +284,8 @@ class ClientThread(threading.Thread):
             self._options.clock,
             send=channel.writer.post,
             received=lambda: channel.bytes_received,
-            unread=channel.unread,
+            unread=channel.unread_bytes,
+            crowded=channel.crowded,
             on_dead=lambda text: channel.abort(Reason(text, CloseCode.ABNORMAL)),
             raised=self._heartbeat_function_raised,
         )

@@ -26,12 +26,19 @@ import _socket
 import os
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import Protocol, TypeVar
 
 from .waiting import READABLE, WRITABLE, wait
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Bytes", "PlainTransport", "PortableTransport", "TlsTransport", "Transport", "transport_for"]
 
@@ -41,6 +48,7 @@ R = TypeVar("R")
 Bytes = bytes | bytearray | memoryview  # what can be sent
 _DONTWAIT = (getattr(socket, "MSG_DONTWAIT", 0),)
 _NOT_NOW = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
+_PEEKED = 64 * 1024  # bytes looked at where the system does not tell how many there are
 _DONTWAIT_MORE = (_DONTWAIT[0] | getattr(socket, "MSG_MORE", 0),)
 # also where it is asked for: so the whole suite can be run with it on any system
 _PORTABLE = not _DONTWAIT[0] or os.environ.get("SYNC_WS_PORTABLE") == "1"
@@ -77,6 +85,14 @@ class Transport(Protocol):
     def wait_readable(self, timeout: float | None) -> bool: ...
 
     def wait_writable(self, timeout: float | None) -> bool: ...
+
+    def unread(self) -> int:
+        """How many bytes wait in the socket, as they came; where the system does not tell, those in its first 64 KiB."""
+        ...
+
+    def crowded(self) -> bool:
+        """Whether so many do that more may have no room."""
+        ...
 
     def fileno(self) -> int: ...
 
@@ -116,6 +132,12 @@ class PlainTransport:
 
     def wait_writable(self, timeout: float | None) -> bool:
         return wait(self._sock.fileno(), WRITABLE, timeout)
+
+    def unread(self) -> int:
+        return _unread(self._sock)
+
+    def crowded(self) -> bool:
+        return _crowded(self._sock)
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -247,6 +269,12 @@ class TlsTransport:
     def wait_writable(self, timeout: float | None) -> bool:
         return wait(self._sock.fileno(), READABLE if self._write_wants_read else WRITABLE, timeout)
 
+    def unread(self) -> int:
+        return _unread(self._sock)
+
+    def crowded(self) -> bool:
+        return _crowded(self._sock)
+
     def fileno(self) -> int:
         return self._sock.fileno()
 
@@ -259,6 +287,29 @@ class TlsTransport:
 
     def close(self) -> None:
         self._sock.close()
+
+
+def _unread(sock: socket.socket) -> int:
+    """0 for a socket that is closed or broken."""
+    try:
+        if fcntl is not None:
+            (count,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)))
+            return int(count)
+        # not SSLSocket.recv: that one would decrypt, and takes no flags
+        return len(socket.socket.recv(sock, _PEEKED, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except (OSError, ValueError):
+        return 0
+
+
+def _crowded(sock: socket.socket) -> bool:
+    try:
+        size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    except OSError:
+        return False
+    if sock.family == getattr(socket, "AF_UNIX", None):  # there the bookkeeping may take a hundred times the bytes
+        return _unread(sock) > 0
+    # TCP's takes up to as much as they do: a full buffer of Linux was seen to have half its size in bytes, and more
+    return _unread(sock) >= min(size // 4, _PEEKED)
 
 
 def transport_for(sock: socket.socket) -> Transport:

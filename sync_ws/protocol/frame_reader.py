@@ -44,6 +44,7 @@ _EIGHT_BYTES = struct.Struct("!Q")
 _IN_PLACE = 4096  # bytes: from here on another copy costs more than a branch
 _GROW = 64 * 1024  # bytes: the first room made for a payload that has not arrived
 _NO_BOUND = 1 << 62
+_AT_ONCE = 256  # frames that are no message of the application's: after so many ``parse`` comes back, some ms at most
 _NO_MARK = "\0\0"  # where nothing is intercepted; text that has it is looked at once more, and delivered
 
 
@@ -89,6 +90,7 @@ class FrameReader:
         self._assembly = Assembly(max_message, max_fragments, deflate)
         self._unsafe = False  # True while something is half done that cannot be done again
         self._budget = 0  # bytes that messages may yet take in this parse
+        self.more = False  # ``parse`` came back for the number of frames, and has more to do
         self.finished = False  # a Close frame or a failure came: nothing after it counts
 
     @property
@@ -145,7 +147,8 @@ class FrameReader:
         bytes of memory.
 
         Returns the controls met on the way: ``controls``, where that was given, with those that were in it.  After a
-        CLOSE or FAIL control nothing more is parsed.
+        CLOSE or FAIL control nothing more is parsed.  What a peer can send for six bytes (a control, a fragment, an
+        intercepted message) is bounded too, so that the caller can look at the time: ``more`` says so.
         """
         if controls is None:
             controls = []
@@ -155,6 +158,7 @@ class FrameReader:
             raise InterruptedError("an interrupt came in the middle of reading a message")
         limit = len(messages) + room
         self._budget = budget
+        self.more = False
         try:
             if self._partial is not None:
                 if self.missing:
@@ -175,6 +179,7 @@ class FrameReader:
         head = 6 if mask_bit else 2
         buffer, at, assembly, on_frame = self._buffer, self._at, self._assembly, self._on_frame
         last = len(buffer) - head  # where the last frame can begin whose header is short and complete
+        frames = _AT_ONCE
         while at <= last:
             first = buffer[at]
             short = buffer[at + 1] ^ mask_bit  # the payload length, if the mask bit is right and the length short
@@ -193,16 +198,21 @@ class FrameReader:
                     marked = binary_mark in item or self._more_binary_marks
                 if marked and (control := self._intercepted(item, len(messages))) is not None:
                     controls += (control,)
+                    at = self._at = end
+                    frames -= 1
                 else:
                     messages += (item,)
-                at = self._at = end
+                    at = self._at = end
             elif self._begin_frame():
                 self._end_partial(messages, controls)
                 if self.finished or self._partial is not None or self._budget <= 0:
                     return
                 at = self._at
+                frames -= 1
             else:
                 return
+            if not frames:
+                self.more, limit = True, 0
             if len(messages) >= limit:
                 return
         if at < len(buffer) - 1:  # not the whole of a short header, but perhaps enough to refuse it

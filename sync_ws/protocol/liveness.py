@@ -1,9 +1,13 @@
 """Whether a peer is still there: when to ask a silent one for a sign of life, and when to give it up.
 
 Why so: a TCP connection whose other end has vanished looks like an idle one.  A server asks a peer that has been
-silent; a client asks at every interval, as the browser page does.  Both wait so long for any byte at all, take bytes
-that lie unread in the socket for a sign of life (it is we who have not read them), and count no time that the
-process was stopped.  So there is one policy; who looks, how often, and how it asks is the caller's business.
+silent; a client asks at every interval, as the browser page does.  Both wait so long for any byte at all, and count no
+time that the process was stopped.  So there is one policy; who looks, how often, and how it asks is the caller's
+business.
+
+What counts is that bytes *arrive*, in the socket too, where they may wait unread: it is we who have not read them.  But
+bytes that merely lie there say nothing new.  Where so many lie there that no more would fit in, an answer cannot
+arrive, and the peer is given up only after ``CROWDED`` times as long.
 
 Threading: none of its own; the caller sees to it that one thread looks at a time.
 """
@@ -13,9 +17,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 
-__all__ = ["LATE", "Liveness", "Verdict"]
+__all__ = ["CROWDED", "Liveness", "Verdict", "stopped_for"]
 
-LATE = 1.0  # seconds: a look this much too late means that the process was stopped; the peer gets a fresh timeout
+LATE = 1.0  # seconds that went by and were neither waited nor computed for: the process was stopped
+CROWDED = 10  # times interval and timeout: how long a peer is believed in whose answer has no room to arrive
 
 
 class Verdict(enum.Enum):
@@ -26,18 +31,27 @@ class Verdict(enum.Enum):
     DEAD = "dead"
 
 
+def stopped_for(passed: float, planned: float, busy: float) -> float:
+    """Seconds that the process was stopped, if ``passed`` have gone by of which it meant to wait for ``planned``, and
+    computed for ``busy``; 0.0 for what can be the scheduler's.  Time that we are slow ourselves is no such time."""
+    lost = passed - planned - busy
+    return lost if lost > LATE else 0.0
+
+
 class Liveness:
     """See the module.  ``interval``: seconds until a peer is asked; ``timeout``: seconds it has to show a sign of life.
     ``silent_only``: ask only a peer that sent nothing for an interval.  ``now``: monotonic seconds."""
 
-    __slots__ = ("_asked", "_interval", "_seen", "_silent_only", "_timeout", "due")
+    __slots__ = ("_asked", "_asked_at", "_crowded", "_interval", "_seen", "_silent_only", "_timeout", "due")
 
     def __init__(self, interval: float, timeout: float, now: float, *, silent_only: bool) -> None:
         self._interval = interval
         self._timeout = timeout
         self._silent_only = silent_only
         self._asked = False  # an answer is awaited
-        self._seen = 0  # bytes received when it was last asked, or seen to be alive
+        self._asked_at = 0.0  # since when
+        self._crowded = False  # there was no room for an answer when it was due
+        self._seen = 0  # bytes received when it was last seen to be alive; once it is asked, those unread counted in
         self.due = now + interval  # when the next look is worth while
 
     @property
@@ -45,32 +59,43 @@ class Liveness:
         """Whether an answer is awaited."""
         return self._asked
 
-    def look(self, now: float, received: int, unread: Callable[[], bool], *, late: bool) -> Verdict:
-        """What to do now.  ``received``: bytes of the peer so far.  ``unread``: whether bytes of it wait in the socket,
-        asked only before it is given up.  ``late``: this look comes LATE seconds or more after it was meant to.
+    def needs_unread(self, now: float) -> bool:
+        """Whether a look at this time takes ``unread`` into account."""
+        return self._asked or now >= self.due
+
+    def look(
+        self, now: float, received: int, unread: int, *, crowded: Callable[[], bool] = bool, lost: float = 0.0
+    ) -> Verdict:
+        """What to do now.  ``received``: bytes of the peer so far.  ``unread``: bytes of it that wait in the socket,
+        asked before ``received``: what is read in between may count twice, but must not be missed.  ``crowded``:
+        whether these are so many that no more may fit in, asked only before it is given up.  ``lost``: seconds since
+        the last look that the process was stopped.
         """
-        if received != self._seen and (self._asked or self._silent_only):
+        if self._asked or self._silent_only:
+            self.due += lost
+            self._asked_at += lost
+        # not only more: bytes on their way from the socket to the application may be counted nowhere for a moment
+        if (received + unread != self._seen) if self._asked else (self._silent_only and received != self._seen):
             self._heard(now, received)
-        elif late and self._silent_only:
-            self._asked, self.due = False, now + self._interval
-        elif late and self._asked:
-            self.due = now + self._timeout
         if now < self.due:
             return Verdict.WAIT
         if not self._asked:
-            self._asked, self._seen = True, received
-            self.due = now + self._timeout
+            self._asked, self._seen = True, received + unread
+            self.asked_at(now)
             return Verdict.ASK
-        if unread():
-            self._heard(now, received)
+        was_crowded, self._crowded = self._crowded, crowded()
+        patience = CROWDED * (self._interval + self._timeout)
+        # once more after there was no room: it may be there only now
+        if (self._crowded or was_crowded) and now - self._asked_at < patience:
+            self.due = min(now + self._timeout, self._asked_at + patience)
             return Verdict.WAIT
         return Verdict.DEAD
 
     def asked_at(self, now: float) -> None:
         """The question that ``look`` told to ask goes out only now: the timeout begins here."""
-        self.due = now + self._timeout
+        self.due, self._asked_at = now + self._timeout, now
 
     def _heard(self, now: float, received: int) -> None:
         # one that is asked at every interval is looked at a timeout after it was asked, however soon it answered
         self.due = now + (self._interval if self._silent_only else max(self._interval - self._timeout, 0.0))
-        self._asked, self._seen = False, received
+        self._asked, self._crowded, self._seen = False, False, received

@@ -102,10 +102,38 @@ class RoundTest(LedgerTestCase):
         self.start_now()
         self.rounds(25)
         self.now += 60
-        self.rounds(1)
+        self.rounds(4)  # it was asked 5 s before that minute
         self.assertEqual((self.pings(), self.owner.ends), (1, []))
+        self.rounds(2)
+        self.assertEqual([end.code for end in self.owner.ends], [1006])
+
+    def test_a_process_that_was_busy_itself_forgives_nothing(self) -> None:
+        self.start_now()
         self.rounds(25)
-        self.assertEqual((self.pings(), self.owner.ends), (1, []))
+        busy = time.process_time()
+        with mock.patch("time.process_time", lambda: busy + 60):
+            self.now += 60
+            self.rounds(TICK)
+        self.assertEqual([end.code for end in self.owner.ends], [1006])
+
+    def test_a_minute_of_being_stopped_is_no_part_of_any_deadline(self) -> None:
+        for deadline in ("close", "send"):
+            with self.subTest(deadline):
+                self.tearDown()
+                self.doCleanups()
+                self.setUp()
+                if deadline == "close":
+                    self.channel.start_close(1000, "")
+                    self.channel.closing_since = self.now
+                else:
+                    while self.channel.writer.post(2, bytes(50_000)):
+                        pass
+                self.rounds(3)
+                self.now += 60
+                self.rounds(0.5)
+                self.assertEqual(self.owner.ends, [])
+                self.rounds(2)
+                self.assertEqual(len(self.owner.ends), 1)
 
     def test_without_an_interval_there_are_no_pings(self) -> None:
         self.keeper.discard(self.channel)
@@ -114,13 +142,18 @@ class RoundTest(LedgerTestCase):
         self.rounds(200)
         self.assertEqual((self.pings(), self.owner.ends), (0, []))
 
-    def test_what_waits_unread_is_a_sign_of_life(self) -> None:
+    def test_what_arrives_unread_is_a_sign_of_life(self) -> None:
         self.start_now()
-        self.peer.sendall(frame(TEXT, b"x") * 40)
         self.channel.receiver._busy = True  # as if its own thread were in the middle of something for ever
-        self.rounds(100)
+        with mock.patch.object(self.channel, "crowded", return_value=False):
+            for _ in range(4):
+                self.rounds(21)
+                self.peer.sendall(frame(TEXT, b"x") * 40)
+                self.rounds(8)
+            self.assertEqual(self.owner.ends, [])
+            self.rounds(32)
         self.channel.receiver._busy = False
-        self.assertEqual(self.owner.ends, [])
+        self.assertEqual([end.code for end in self.owner.ends], [1006])
 
     def test_it_reads_for_a_busy_handler_and_finds_the_end(self) -> None:
         self.peer.sendall(frame(TEXT, b'{"ModeCode":"heart_beat"}') + frame(TEXT, b"later"))
@@ -152,7 +185,7 @@ class RoundTest(LedgerTestCase):
         self.assertEqual([(end.code, end.by_us) for end in self.owner.ends], [(1006, True)])
 
     def test_a_round_that_fails_costs_its_channel_alone(self) -> None:
-        with LogLines() as log, mock.patch.object(self.channel, "unread", side_effect=RuntimeError("broken")):
+        with LogLines() as log, mock.patch.object(self.channel, "unread_bytes", side_effect=RuntimeError("broken")):
             self.start_now()
             self.rounds(40)
         self.assertEqual(len(log.tracebacks), 1)
@@ -162,10 +195,13 @@ class RoundTest(LedgerTestCase):
         with mock.patch.object(self.channel.writer, "stuck", return_value=None) as stuck:
             self.rounds(TICK)
             self.assertEqual(stuck.call_args.args, (self.now - TICK,))  # its own sender is to find out first
+            with mock.patch.object(self.channel.writer, "excuse") as excuse:
+                self.now += 60
+                self.rounds(TICK)
+            [(now, lost)] = [call.args for call in excuse.call_args_list]
+            self.assertEqual(now, self.now)
+            self.assertGreater(lost, 59)  # the process was stopped: so were its peers, perhaps
             stuck.return_value = "the peer did not read"
-            self.now += 60
-            self.rounds(TICK)
-            self.assertEqual(self.owner.ends, [])  # the process was stopped: so were its peers, perhaps
             self.rounds(TICK)
         self.assertEqual([(end.text, end.code) for end in self.owner.ends], [("the peer did not read", 1013)])
         self.rounds(TICK)

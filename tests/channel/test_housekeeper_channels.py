@@ -114,7 +114,7 @@ class ItsThread(HousekeeperTestCase):
         for channel, end, _ in channels[1:]:
             count = channel.writer.messages_sent
             self.assertEqual([len(frame.payload) for frame in end.read(count)], [1024] * count)
-        wait_until(lambda: keeper._draining == {channels[0][0]})
+        wait_until(lambda: list(keeper._draining) == [channels[0][0]])
 
     def test_a_peer_that_floods_with_controls_holds_up_no_other(self) -> None:
         keeper = self.make(running=True, ping_interval=None)

@@ -235,7 +235,7 @@ class HeartbeatTest(ReconnectTestCase):
         calls: list[str] = []
         monitor = HeartbeatMonitor(
             Heartbeat(30, 3, "ping"), clock, send=lambda opcode, payload: calls.append("send"), received=lambda: 0,
-            unread=lambda: False, on_dead=lambda text: calls.append("dead"), raised=lambda exc: calls.append("raised"),
+            unread=lambda: 0, on_dead=lambda text: calls.append("dead"), raised=lambda exc: calls.append("raised"),
         )  # fmt: skip
         monitor.start()
         stale = clock._timers[0].function

@@ -113,7 +113,8 @@ class MonitorTestCase(LedgerTestCase):
         self.raised: list[Exception] = []
         self.dead: list[tuple[float, str]] = []
         self.bytes = 0
-        self.unread = False
+        self.unread = 0
+        self.crowded = False
         self.on_send: Callable[[bytes], None] = lambda payload: None
         self.on_dead: Callable[[], None] = lambda: None
 
@@ -135,6 +136,7 @@ class MonitorTestCase(LedgerTestCase):
             send=send,
             received=lambda: self.bytes,
             unread=lambda: self.unread,
+            crowded=lambda: self.crowded,
             on_dead=dead,
             raised=self.raised.append,
         )
@@ -150,6 +152,10 @@ class MonitorTestCase(LedgerTestCase):
         """As if the peer sent it back at once."""
         self.bytes += 10
         self.monitor.answered(payload)
+
+    def arrive(self, payload: bytes) -> None:
+        """As if it did, and nobody read it."""
+        self.unread += 10
 
     @property
     def times(self) -> list[float]:
@@ -222,14 +228,22 @@ class Beating(MonitorTestCase):
         self.clock.advance(5)
         self.assertEqual(len(self.dead), 1)
 
-    def test_unread_bytes_are_proof_of_life(self) -> None:
-        self.unread = True
+    def test_unread_bytes_are_proof_of_life_when_they_arrive(self) -> None:
+        self.on_send = self.arrive
         self.started()
         self.clock.advance(600)
         self.assertEqual((len(self.sent), self.dead), (20, []))
-        self.unread = False
+        self.on_send = lambda payload: None
         self.clock.advance(33)
         self.assertEqual(len(self.dead), 1)
+
+    def test_where_there_is_no_room_for_an_answer_it_takes_ten_times_as_long(self) -> None:
+        self.crowded = True
+        self.started()
+        self.clock.advance(30 + 329)
+        self.assertEqual(self.dead, [])
+        self.clock.advance(2)
+        self.assertEqual([at for at, _ in self.dead], [360])
 
     def test_a_timeout_longer_than_the_interval(self) -> None:
         self.on_send = self.answer
@@ -344,7 +358,7 @@ class Payloads(MonitorTestCase):
         self.assertAlmostEqual(monitor.rtt or 0, 0.25)
 
     def test_an_answer_to_an_older_one_has_no_round_trip_time(self) -> None:
-        self.unread = True
+        self.on_send = self.arrive
         monitor = self.started(Heartbeat(30, 3, kind="ping"))
         self.clock.advance(60)
         (_, old), (_, new) = self.sent
@@ -505,7 +519,7 @@ class Stopping(MonitorTestCase):
         sent: list[bytes] = []
         monitor = HeartbeatMonitor(
             Heartbeat(0.01, 30, "ping"), SYSTEM_CLOCK, send=lambda opcode, payload: sent.append(payload),
-            received=lambda: 0, unread=lambda: True, on_dead=self.fail, raised=lambda exc: None,
+            received=lambda: 0, unread=lambda: 0, on_dead=self.fail, raised=lambda exc: None,
         )  # fmt: skip
         monitor.start()
         wait_until(lambda: sent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unittest
 
-from sync_ws.protocol.liveness import LATE, Liveness, Verdict
+from sync_ws.protocol.liveness import LATE, Liveness, Verdict, stopped_for
 
 WAIT, ASK, DEAD = Verdict.WAIT, Verdict.ASK, Verdict.DEAD
 
@@ -15,10 +15,11 @@ class Case(unittest.TestCase):
     def setUp(self) -> None:
         self.liveness = Liveness(20, 10, 100.0, silent_only=self.silent_only)
         self.received = 0
-        self.unread = False
+        self.unread = 0
+        self.crowded = False
 
-    def look(self, now: float, *, late: bool = False) -> Verdict:
-        return self.liveness.look(now, self.received, lambda: self.unread, late=late)
+    def look(self, now: float, *, lost: float = 0.0) -> Verdict:
+        return self.liveness.look(now, self.received, self.unread, crowded=lambda: self.crowded, lost=lost)
 
 
 class SilentOnly(Case):
@@ -40,16 +41,58 @@ class SilentOnly(Case):
         self.received = 1
         self.assertEqual([self.look(now) for now in (125, 144, 145)], [WAIT, WAIT, ASK])
 
-    def test_bytes_that_wait_unread_are_an_answer(self) -> None:
+    def test_bytes_that_arrive_unread_are_an_answer(self) -> None:
+        self.unread = 5
         self.look(120)
-        self.unread = True
+        self.unread = 6
         self.assertEqual([self.look(now) for now in (130, 149, 150)], [WAIT, WAIT, ASK])
 
+    def test_bytes_that_waited_unread_before_the_question_are_none_read_or_not(self) -> None:
+        self.unread = 500
+        self.assertEqual(self.look(120), ASK)
+        self.assertEqual(self.look(129), WAIT)
+        self.unread, self.received = 200, 300
+        self.assertEqual(self.look(130), DEAD)
+
+    def test_what_is_read_counts_before_the_question_whenever_it_came(self) -> None:
+        self.unread = 500
+        self.look(110)
+        self.unread, self.received = 0, 500
+        self.assertEqual([self.look(now) for now in (119, 138, 139)], [WAIT, WAIT, ASK])
+
+    def test_unread_bytes_are_asked_for_when_they_matter(self) -> None:
+        self.assertEqual([self.liveness.needs_unread(now) for now in (119, 120)], [False, True])
+        self.look(120)
+        self.assertTrue(self.liveness.needs_unread(121))
+
+    def test_where_an_answer_has_no_room_it_has_ten_times_as_long(self) -> None:
+        self.crowded = True
+        self.assertEqual([self.look(now) for now in (120, 130, 140, 410, 419.9)], [ASK, WAIT, WAIT, WAIT, WAIT])
+        self.assertEqual(self.look(420), DEAD)
+
+    def test_once_there_is_room_an_answer_has_a_whole_timeout_to_arrive(self) -> None:
+        self.crowded = True
+        self.assertEqual([self.look(now) for now in (120, 130, 140)], [ASK, WAIT, WAIT])
+        self.crowded = False  # just before 150, perhaps
+        self.assertEqual([self.look(now) for now in (150, 159.9, 160)], [WAIT, WAIT, DEAD])
+
+    def test_an_answer_ends_that_patience_too(self) -> None:
+        self.crowded = True
+        self.look(120)
+        self.look(130)
+        self.received, self.crowded = 1, False
+        self.assertEqual([self.look(now) for now in (135, 155, 164.9, 165)], [WAIT, ASK, WAIT, DEAD])
+
     def test_time_that_the_process_was_stopped_does_not_count(self) -> None:
-        self.assertEqual(self.look(180, late=True), WAIT)
-        self.assertEqual([self.look(now) for now in (199, 200)], [WAIT, ASK])
-        self.assertEqual(self.look(300, late=True), WAIT)
-        self.assertEqual([self.look(now) for now in (319, 320, 329, 330)], [WAIT, ASK, WAIT, DEAD])
+        self.assertEqual(self.look(170, lost=60), WAIT)
+        self.assertEqual([self.look(now) for now in (179, 180)], [WAIT, ASK])
+        self.assertEqual(self.look(300, lost=118), WAIT)
+        self.assertEqual([self.look(now) for now in (307.9, 308)], [WAIT, DEAD])
+
+    def test_nor_does_it_make_an_end_of_the_patience_without_room(self) -> None:
+        self.crowded = True
+        self.look(120)
+        self.assertEqual([self.look(1000, lost=879), self.look(1298.9), self.look(1299)], [WAIT, WAIT, DEAD])
 
     def test_a_question_that_took_its_time_has_its_whole_timeout(self) -> None:
         self.look(120)
@@ -86,9 +129,24 @@ class EveryInterval(Case):
 
     def test_silence_is_given_up_but_not_for_time_that_the_process_was_stopped(self) -> None:
         self.assertEqual(self.look(120), ASK)
-        self.assertEqual(self.look(130 + LATE, late=True), WAIT)
-        self.assertEqual(self.liveness.due, 140 + LATE)
-        self.assertEqual(self.look(140 + LATE), DEAD)
+        self.assertEqual(self.look(190, lost=70), WAIT)
+        self.assertEqual(self.liveness.due, 200)
+        self.assertEqual(self.look(200), DEAD)
+
+    def test_a_question_is_not_put_off_because_the_process_was_stopped(self) -> None:
+        self.assertEqual(self.look(300, lost=180), ASK)
+
+
+class Stopped(unittest.TestCase):
+    def test_time_neither_waited_nor_computed_for_was_lost(self) -> None:
+        self.assertEqual(stopped_for(60, 0.25, 0.25), 59.5)
+
+    def test_what_we_computed_for_was_not(self) -> None:
+        self.assertEqual(stopped_for(5, 0.25, 4.5), 0)
+        self.assertEqual(stopped_for(5, 0.25, 40), 0)  # on many cores
+
+    def test_nor_what_the_scheduler_takes(self) -> None:
+        self.assertEqual(stopped_for(0.25 + LATE, 0.25, 0), 0)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,12 @@ class FakeTransport:
     def receiving_into_now(self, room: memoryview) -> Iterator[int]:
         return map(self._take_into, (room,), (False,))
 
+    def unread(self) -> int:
+        return 0
+
+    def crowded(self) -> bool:
+        return False
+
     def _take(self, size: int, patient: bool = True) -> bytes:
         if not self.arrivals:
             if patient:
