@@ -87,7 +87,7 @@ class Transport(Protocol):
     def wait_writable(self, timeout: float | None) -> bool: ...
 
     def unread(self) -> int:
-        """How many bytes wait in the socket, as they came; where the system does not tell, those in its first 64 KiB."""
+        """How many bytes wait in the socket, as they came; where the system does not tell, of its first 64 KiB."""
         ...
 
     def crowded(self) -> bool:
