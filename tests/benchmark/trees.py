@@ -150,7 +150,11 @@ def as_text(document: dict[str, Any]) -> str:
         measured = document["pairs"].get(row.key)
         if not measured:
             continue
-        found = [(interval(ratios(measured, metric)), better) for metric, better in row.figures]
+        compared = [(ratios(measured, metric), better) for metric, better in row.figures]
+        found = [(interval(rounds), better) for rounds, better in compared if rounds]
+        if len(found) < len(compared):
+            out.append(f"{row.title:<40} too slow to be measured in so short a time")
+            continue
         first = row.figures[0][0]
         old, new = (
             statistics.median([pair[side][first] for one in measured for pair in one]) for side in ("old", "new")
@@ -163,5 +167,13 @@ def as_text(document: dict[str, Any]) -> str:
 
 
 def ratios(measured: list[list[dict[str, Figures]]], metric: str) -> Rounds:
-    """New to old, pair by pair."""
-    return [[pair["new"][metric] / pair["old"][metric] for pair in one] for one in measured]
+    """New to old, pair by pair; without a pair in which one of them came to nothing."""
+    rounds = [
+        [
+            pair["new"][metric] / pair["old"][metric]
+            for pair in one
+            if pair["new"].get(metric) and pair["old"].get(metric)
+        ]
+        for one in measured
+    ]
+    return [one for one in rounds if one]
