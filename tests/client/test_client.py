@@ -321,7 +321,7 @@ class SecretsTest(ClientTestCase):
                 wire.switch(accept="wrong")
 
         with ScriptedServer(script) as server:
-            url = server.url("/ws/?token=s3cret-query").replace("127", "user:s3cret-password@127")
+            url = server.url("/ws/?token=s3cret-query").replace("//", "//user:s3cret-password@", 1)
             client = self.client(
                 url, headers={"Authorization": "Bearer s3cret-header"}, cookie="s3cret-cookie", reconnect=0.01
             )
