@@ -38,8 +38,7 @@ from ..checks import check_seconds
 from ..envelope import ModeCode, encode
 from ..interrupts import Flag
 from ..messages import Message, Opcode, as_payload
-from ..protocol.handshake import HEART_BEAT_HEADER
-from ..protocol.intercepts import HEART_BEAT, MAX_LENGTH, Intercept
+from ..protocol.intercepts import HEART_BEAT, HEART_BEAT_HEADER, MAX_LENGTH, Intercept
 from ..protocol.liveness import Liveness, Verdict, stopped_for
 from ..timing import Clock, TimerHandle
 

@@ -23,7 +23,6 @@ Threading: pure functions and constants.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from enum import Enum
 
@@ -65,9 +64,6 @@ FINAL_CODES: Mapping[int, str] = {
     CloseCode.REPLACED: "a newer connection took this name",
 }
 
-# a name that no server knows; where a system has the second, it knows the name but no address of it
-_NAME_UNKNOWN = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
-
 
 def check_transition(old: ClientState, new: ClientState) -> None:
     """RuntimeError for a transition that is not in the table."""
@@ -100,7 +96,11 @@ def name_unknown(reason: Reason) -> bool:
 
     Not because nobody could be asked (EAI_AGAIN): that is what a machine sees that starts before its network.
     """
+    import socket  # when it is asked, it has been loaded; a program that has no client need not load it
+
+    # where a system has the second, it knows the name but no address of it
+    unknown = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
     error: BaseException | None = reason.error
     while error is not None and not isinstance(error, socket.gaierror):
         error = error.__cause__
-    return error is not None and error.errno in _NAME_UNKNOWN
+    return error is not None and error.errno in unknown

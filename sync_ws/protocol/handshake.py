@@ -23,11 +23,11 @@ from ..errors import Refusal
 from ..headers import Headers
 from .deflate import Negotiation, accept_first, check_answer
 from .http_head import Request, Response
+from .intercepts import HEART_BEAT_HEADER
 from .origin import OPAQUE, Hosts, parse_origin
 from .shown_head import escaped
 
 __all__ = [
-    "HEART_BEAT_HEADER",
     "Accepted",
     "Agreed",
     "Policy",
@@ -42,7 +42,6 @@ __all__ = [
 NAME_LENGTH = 128  # characters
 LISTED = 5  # of what would have been welcome, in a refusal
 SUBPROTOCOL_LENGTH = 128  # characters
-HEART_BEAT_HEADER = "Sync-WS"  # in our response: what it says is answered here, ModeCode.HEART_BEAT
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from ..envelope import HEART_BEAT_MARK, is_heart_beat
 
-__all__ = ["HEART_BEAT", "MAX_LENGTH", "Intercept"]
+__all__ = ["HEART_BEAT", "HEART_BEAT_HEADER", "MAX_LENGTH", "Intercept"]
 
+HEART_BEAT_HEADER = "Sync-WS"  # in our response: what it says is answered here, ModeCode.HEART_BEAT
 MAX_LENGTH = 1024  # characters, or bytes of a binary message: what has as many is a message, whatever it contains
 
 
