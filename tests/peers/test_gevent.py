@@ -14,6 +14,7 @@ from sync_ws.testing import serving
 from tests.support import green
 from tests.support.optional import needs
 from tests.support.server_case import ServerTestCase, echo
+from tests.support.uncovered import uncovered
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 120.0  # seconds for one process: some twenty, where there is nothing else to do
@@ -25,8 +26,8 @@ class GreenTestCase(ServerTestCase):
     def play(self, order: str, scenes: Iterable[str], url: str = "") -> None:
         done = subprocess.run(
             [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.support.green", order, url, *scenes],
-            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            timeout=TIMEOUT,
+            cwd=ROOT, env=uncovered(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, timeout=TIMEOUT,
         )  # fmt: skip
         self.assertEqual((done.stdout, done.returncode), ("", 0))
 

@@ -33,6 +33,7 @@ from sync_ws.testing import LedgerTestCase
 from tests.support.interrupt import Interrupt
 from tests.support.raw import CLOSE, RawClient
 from tests.support.server_case import ServerTestCase, echo, wait_until
+from tests.support.uncovered import uncovered
 
 ROOT = Path(__file__).parents[2]
 OURS = (admission, hub, joining, listener, registry, server, state)
@@ -212,7 +213,7 @@ class StressTest(LedgerTestCase):
         seed = random.randrange(1 << 30)
         with subprocess.Popen(
             [sys.executable, "-c", f"from tests.server.test_server_signals import stress; stress({SIGNALS}, {seed})"],
-            cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            cwd=ROOT, env=uncovered(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         ) as process:  # fmt: skip
             output, errors = process.communicate()
         self.assertEqual((process.returncode, errors), (0, ""), f"seed {seed}: {output}")
