@@ -16,6 +16,8 @@ from tests.support.uncovered import uncovered
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = int(os.environ.get("SYNC_WS_SIGNAL_ROUNDS", "15"))
+# Python 3.10 looks for signals in more places than later ones, and a handler that raises there may leave a lock held
+KINDS = ("closes",) if sys.version_info < (3, 11) else ()
 IN_THE_CHANNEL = {"close", "send", "send large", "batch", "recv", "recv flood", "iteration"}
 
 
@@ -25,7 +27,7 @@ class SignalTest(unittest.TestCase):
         for place in PLACES.keys() - IN_THE_CHANNEL:
             with self.subTest(place):
                 done = subprocess.run(
-                    [sys.executable, "-m", "tests.client.signal_rounds", str(ROUNDS), place],
+                    [sys.executable, "-m", "tests.client.signal_rounds", str(ROUNDS), place, *KINDS],
                     cwd=ROOT, env=uncovered(), capture_output=True, text=True, timeout=60 + 2 * ROUNDS,
                 )  # fmt: skip
                 self.assertEqual((done.stdout, done.returncode), ("nothing\n", 0), done.stderr)
