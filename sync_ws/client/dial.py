@@ -30,6 +30,7 @@ from ..endings import Reason
 from ..errors import HandshakeError, HandshakeTimeout
 from ..forking import ToldOfForks
 from ..headers import Headers
+from ..net.tls import TlsSocket
 from ..net.waiting import READABLE, WRITABLE, Waker, wait
 from ..protocol import deflate, handshake
 from ..protocol.http_head import TlsInstead
@@ -279,7 +280,7 @@ class Dial(Io):
         if failure:
             raise OSError(failure, os.strerror(failure))
 
-    def _start_tls(self, sock: socket.socket) -> ssl.SSLSocket:
+    def _start_tls(self, sock: socket.socket) -> TlsSocket:
         self._missing = "no answer to the TLS handshake; if the server has no TLS there, use ws://"
         self._sock = secure = tls.wrap(sock, self._ssl_context or tls.default_context(), self._target)
         tls.shake_hands(secure, self._target, self, self._deadline.remaining() or 0.0)

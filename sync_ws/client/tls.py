@@ -26,6 +26,7 @@ from typing import Any
 
 from ..endings import Reason
 from ..errors import CertificateError, HandshakeError, HandshakeTimeout
+from ..net.tls import TlsSocket
 from ..net.waiting import READABLE, WRITABLE
 from ..protocol.shown_head import escaped
 from ..timing import Deadline
@@ -107,12 +108,12 @@ def _certificates() -> list[Any]:
     return seen
 
 
-def wrap(sock: socket.socket, context: ssl.SSLContext, target: Target) -> ssl.SSLSocket:
+def wrap(sock: socket.socket, context: ssl.SSLContext, target: Target) -> TlsSocket:
     """``sock`` with TLS that has not begun; it takes the descriptor over."""
-    return context.wrap_socket(sock, server_hostname=target.host.rstrip("."), do_handshake_on_connect=False)
+    return TlsSocket(sock, context, server_hostname=target.host.rstrip("."))
 
 
-def shake_hands(secure: ssl.SSLSocket, target: Target, io: Io, left: float) -> None:
+def shake_hands(secure: TlsSocket, target: Target, io: Io, left: float) -> None:
     """The TLS handshake, within ``left`` seconds: HandshakeError, or OSError when the line broke."""
     # None: something has come, or was asked for
     silence: Deadline | None = Deadline(left - min(LAST_SECONDS, left * LAST_SHARE))
@@ -143,7 +144,7 @@ def shake_hands(secure: ssl.SSLSocket, target: Target, io: Io, left: float) -> N
         raise io.too_late()
 
 
-def _answers(secure: ssl.SSLSocket, io: Io, silence: Deadline) -> bool:
+def _answers(secure: TlsSocket, io: Io, silence: Deadline) -> bool:
     """Whether something comes; where nothing does, it is asked for with two line ends."""
     try:
         io.wait(secure, READABLE, silence)
@@ -155,11 +156,12 @@ def _answers(secure: ssl.SSLSocket, io: Io, silence: Deadline) -> bool:
     return True
 
 
-def _rest(secure: ssl.SSLSocket, io: Io) -> bytes:
+def _rest(secure: TlsSocket, io: Io) -> bytes:
     """What came behind the first five bytes."""
     try:
-        io.wait(secure, READABLE, Deadline(REST_PATIENCE))
-        return socket.socket.recv(secure, 40)
+        if not secure.incoming.pending:
+            io.wait(secure, READABLE, Deadline(REST_PATIENCE))
+        return secure.take_unread(40)
     except OSError:  # TimeoutError among them
         return b""
 

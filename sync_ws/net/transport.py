@@ -8,8 +8,8 @@ Reading and writing are iterators, whose value is taken with ``for``.  After a c
 signal's handler raises then, what the call returned is lost: bytes that were read, or how many were written, and with
 them the stream.  ``for`` stores the value first.
 
-A Python TLS socket is not safe for a read and a write at once, so the TLS transport keeps its socket non-blocking,
-touches it under a lock only, and waits outside that lock.
+TLS is done in memory, over a plain transport that is read, written and waited for as without: a TLS object is not safe
+for a read and a write at once, so it is touched under a lock, which is held for no call to the kernel.
 
 Where the kernel is not to block (gevent and eventlet put sockets of their own in place of the standard library's, and
 wait for all of them in one thread) or cannot be asked for one call without waiting (Windows has no ``MSG_DONTWAIT``),
@@ -28,10 +28,12 @@ import socket
 import ssl
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import repeat
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
+from .tls import CIPHERTEXT, TlsSocket
 from .waiting import READABLE, WRITABLE, wait
 
 try:
@@ -47,9 +49,12 @@ S = TypeVar("S")
 R = TypeVar("R")
 Bytes = bytes | bytearray | memoryview  # what can be sent
 _DONTWAIT = (getattr(socket, "MSG_DONTWAIT", 0),)
-_NOT_NOW = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 _PEEKED = 64 * 1024  # bytes looked at where the system does not tell how many there are
 _DONTWAIT_MORE = (_DONTWAIT[0] | getattr(socket, "MSG_MORE", 0),)
+_NO_DATA = (ssl.SSLWantReadError, ssl.SSLZeroReturnError, ssl.SSLEOFError)
+_RECORD = 16 * 1024  # bytes of plaintext, the most that a TLS record holds
+_AHEAD = 4 * _RECORD  # bytes of plaintext encrypted at once, before the kernel has taken them
+_KEPT = 64  # bytes of plaintext at most that wait for the next write: the head of a large frame
 # also where it is asked for: so the whole suite can be run with it on any system
 _PORTABLE = not _DONTWAIT[0] or os.environ.get("SYNC_WS_PORTABLE") == "1"
 
@@ -184,109 +189,222 @@ class PortableTransport(PlainTransport):
 
 
 class TlsTransport:
-    """A non-blocking TLS socket whose reads and writes take turns.
+    """TLS in memory over a plain transport: see ``TlsSocket``.
 
-    ``ssl.SSLSocket``'s methods are Python's, so an interrupt may come in the middle of one, and what it had read or
-    written is not known: the connection ends then, and says so.
+    What is done in memory takes some steps of Python, and after an interrupt in the middle of them it is not known what
+    was read or written: the connection ends then, and says so.
     """
 
-    def __init__(self, sock: ssl.SSLSocket) -> None:
-        sock.settimeout(0)
-        self._sock = sock
-        # guards every operation on the SSL object; held by readers and writers for one non-blocking call each
+    def __init__(self, raw: Transport, sock: TlsSocket) -> None:
+        self._raw = raw
+        # guards the TLS object and the memory on both its sides; held for calls that do not wait
         self._lock = threading.RLock()
-        self._reading = False  # in the middle of an operation: the one reader's
-        self._writing = False  # the one writer's
-        self._write_wants_read = False  # the writer's, too
+        # of the one reader
+        self._reading = False  # in the middle of an operation
+        self._reads = raw.receiving(CIPHERTEXT)
+        self._received: bytes | None = None  # from the kernel; None when TLS has it
+        self._ready = True  # False: TLS cannot tell anything before more is received
+        self._incoming = sock.incoming
+        self._pending = sock.tls.pending
+        self._decrypt = sock.tls.read
+        self._decrypt_into = cast(Callable[[int, memoryview], int], sock.tls.read)
+        # of the one writer
+        self._writing = False  # in the middle of an operation
+        self._outgoing = sock.outgoing
+        self._encrypt = sock.tls.write
+        self._unsent: Bytes = sock.take_unsent()  # ciphertext that the kernel has not taken
+        # the records that end in it: how many bytes before its end, and how much plaintext each holds
+        self._records: deque[tuple[int, int]] = deque()
+        self._owed = 0  # the sum of the latter: what the next write has to begin with
+
+    # -- reading --------------------------------------------------------------------------------------------------
 
     def receiving(self, size: int) -> Iterator[bytes]:
-        return map(self._read, repeat(self._sock.recv), repeat(size), repeat(b""))
+        return map(self._read, repeat(self._one_record), repeat(size))
 
     def receiving_now(self, size: int) -> Iterator[bytes]:
-        return map(self._read, (self._sock.recv,), (size,), (b"",), (False,))
+        return map(self._read, (self._one_record,), (size,), (False,))
 
     def receiving_into(self, room: memoryview) -> Iterator[int]:
-        return map(self._read, (self._sock.recv_into,), (room,), (0,))
+        return map(self._read, (self._records_into,), (room,))
 
     def receiving_into_now(self, room: memoryview) -> Iterator[int]:
-        return map(self._read, (self._sock.recv_into,), (room,), (0,), (False,))
+        return map(self._read, (self._records_into,), (room,), (False,))
+
+    def _read(self, operation: Callable[[S], R | None], where: S, patient: bool = True) -> R:
+        while True:
+            if self._ready or self._received is not None:
+                if self._reading:
+                    raise ConnectionAbortedError("an interrupt came in the middle of reading from TLS")
+                self._reading = True
+                try:
+                    with self._lock:
+                        received, self._received = self._received, None
+                        if received:
+                            self._incoming.write(received)
+                        elif received is not None:
+                            self._incoming.write_eof()
+                        result = operation(where)
+                except OSError:
+                    self._reading = False
+                    raise
+                self._reading = False
+                if result is not None:  # from here to the ``for`` that takes it, nothing is called
+                    return result
+            for received in self._reads if patient else self._raw.receiving_now(CIPHERTEXT):
+                self._received = received
+                break
+
+    def _one_record(self, size: int) -> bytes | None:
+        """Up to ``size`` bytes, b"" at the end of the stream, None before more has come."""
+        try:
+            data = self._decrypt(size)
+        except _NO_DATA as exc:
+            return b"" if self._ended(exc) else None
+        self._ready = self._incoming.pending > 0 or (len(data) == size and self._pending() > 0) or not data
+        return data
+
+    def _records_into(self, room: memoryview) -> int | None:
+        """As many bytes as there are, 0 at the end of the stream, None before more has come."""
+        at, size = 0, len(room)
+        try:
+            while at < size:
+                got = self._decrypt_into(size - at, room[at:])
+                at += got
+                self._ready = self._incoming.pending > 0 or (at == size and self._pending() > 0) or not got
+                if not got or not self._ready:
+                    break
+        except _NO_DATA as exc:
+            return at if self._ended(exc) or at else None
+        return at
+
+    def _ended(self, exc: ssl.SSLError) -> bool:
+        """TLS cannot tell more: whether there is no more, or more has to come first."""
+        self._ready = isinstance(exc, ssl.SSLZeroReturnError)  # it said goodbye, and will say so again
+        return not isinstance(exc, ssl.SSLWantReadError)
+
+    # -- writing --------------------------------------------------------------------------------------------------
 
     def sending(self, data: Bytes) -> Iterator[int]:
+        """What was encrypted has to be sent: after less than all of it, or none, the rest of the same bytes must come
+        next.  The channel keeps them at the head of its queue.
+        """
         return map(self._write, (data,))
 
-    sending_more = sending  # TLS has no such hint
-
-    def _read(self, operation: Callable[[S], R], where: S, nothing: R, patient: bool = True) -> R:
-        if self._reading:
-            raise ConnectionAbortedError("an interrupt came in the middle of reading from TLS")
-        self._reading = True
-        while True:
-            with self._lock:
-                try:
-                    result = operation(where)
-                    break
-                except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                    result = nothing
-                    break
-                except OSError as exc:
-                    if not isinstance(exc, _NOT_NOW):
-                        self._reading = False
-                        raise
-            self._reading = False
-            if not patient:
-                raise BlockingIOError
-            wait(self._sock.fileno(), READABLE, None)
-            self._reading = True
-        self._reading = False  # from here to the ``for`` that takes it, nothing is called
-        return result
+    def sending_more(self, data: Bytes) -> Iterator[int]:
+        return map(self._keep, (data,)) if len(data) <= _KEPT else map(self._write, (data,))
 
     def _write(self, data: Bytes) -> int:
-        # after "want write" OpenSSL insists on the same bytes again: the channel keeps them at the head of its queue
+        self._begin_writing()
+        try:
+            size = len(data)
+            if size <= _RECORD and not self._owed and not self._unsent:  # nearly every message
+                with self._lock:
+                    self._encrypt(data)
+                    record = self._outgoing.read()
+                sent = self._hand_over(record)
+                if sent == len(record):
+                    done = size
+                else:
+                    done, self._owed, self._unsent = 0, size, memoryview(record)[sent:]
+                    self._records.append((0, size))
+            else:
+                done = self._write_all(data)
+        except OSError:
+            self._writing = False
+            raise
+        self._writing = False
+        if not done:
+            raise BlockingIOError
+        return done
+
+    def _keep(self, data: Bytes) -> int:
+        """Encrypt what is little, for the next write to take along."""
+        if self._owed or self._outgoing.pending or self._raw.fileno() < 0:
+            return self._write(data)
+        self._begin_writing()
+        try:
+            with self._lock:
+                done = self._encrypt(data)
+        except OSError:
+            self._writing = False
+            raise
+        self._writing = False
+        return done
+
+    def _begin_writing(self) -> None:
         if self._writing:
             raise ConnectionAbortedError("an interrupt came in the middle of writing to TLS")
         self._writing = True
+
+    def _write_all(self, data: Bytes) -> int:
+        """As much as the kernel takes."""
+        done, size = 0, len(data)
+        with memoryview(data) as view:
+            while done < size:
+                if not self._owed:
+                    self._encrypt_records(view[done : done + _AHEAD])
+                done += self._flush()
+                if self._owed:
+                    break
+        return done
+
+    def _encrypt_records(self, data: memoryview) -> None:
+        pieces: list[Bytes] = [self._unsent]
+        sizes: list[tuple[int, int]] = []
         with self._lock:
-            try:
-                sent = self._sock.send(data)
-                self._write_wants_read = False
-            except OSError as exc:
-                self._writing = False
-                if not isinstance(exc, _NOT_NOW):
-                    raise
-                self._write_wants_read = isinstance(exc, ssl.SSLWantReadError)
-                raise BlockingIOError from None
-        self._writing = False
-        if not sent:  # gevent's way to say so; nobody hands over no bytes
-            raise BlockingIOError
-        return sent
+            for at in range(0, len(data), _RECORD):
+                size = self._encrypt(data[at : at + _RECORD])
+                pieces.append(self._outgoing.read())  # one at a time: the memory in between would grow, and stay so
+                sizes.append((len(pieces[-1]), size))
+        self._unsent = b"".join(pieces)
+        behind = sum(length for length, _ in sizes)
+        for length, size in sizes:
+            behind -= length
+            self._records.append((behind, size))
+            self._owed += size
+
+    def _flush(self) -> int:
+        """Write what the kernel takes; returns how much plaintext is thereby sent."""
+        unsent = self._unsent
+        left = len(unsent) - self._hand_over(unsent)
+        self._unsent = memoryview(unsent)[-left:] if left else b""  # an empty view would hold on to all of it
+        done = 0
+        while self._records and self._records[0][0] >= left:
+            done += self._records.popleft()[1]
+        self._owed -= done
+        return done
+
+    def _hand_over(self, ciphertext: Bytes) -> int:
+        try:
+            for sent in self._raw.sending(ciphertext):
+                return sent
+        except BlockingIOError:
+            pass
+        return 0
+
+    # -- the socket -----------------------------------------------------------------------------------------------
 
     def wait_readable(self, timeout: float | None) -> bool:
-        with self._lock:
-            if self._sock.pending():  # decrypted already: the descriptor will not tell
-                return True
-        return wait(self._sock.fileno(), READABLE, timeout)
+        return self._ready or self._received is not None or self._raw.wait_readable(timeout)
 
     def wait_writable(self, timeout: float | None) -> bool:
-        return wait(self._sock.fileno(), READABLE if self._write_wants_read else WRITABLE, timeout)
+        return self._raw.wait_writable(timeout)
 
     def unread(self) -> int:
-        return _unread(self._sock)
+        return self._raw.unread()
 
     def crowded(self) -> bool:
-        return _crowded(self._sock)
+        return self._raw.crowded()
 
     def fileno(self) -> int:
-        return self._sock.fileno()
+        return self._raw.fileno()
 
     def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
-        try:
-            # not SSLSocket.shutdown: that one drops the SSL object under the feet of the other threads
-            socket.socket.shutdown(self._sock, how)
-        except OSError:
-            return
+        self._raw.shutdown(how)
 
     def close(self) -> None:
-        self._sock.close()
+        self._raw.close()
 
 
 def _unread(sock: socket.socket) -> int:
@@ -295,8 +413,7 @@ def _unread(sock: socket.socket) -> int:
         if fcntl is not None:
             (count,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)))
             return int(count)
-        # not SSLSocket.recv: that one would decrypt, and takes no flags
-        return len(socket.socket.recv(sock, _PEEKED, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        return len(sock.recv(_PEEKED, socket.MSG_PEEK | socket.MSG_DONTWAIT))
     except (OSError, ValueError):
         return 0
 
@@ -318,9 +435,8 @@ def transport_for(sock: socket.socket) -> Transport:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError:
         pass  # not TCP (a socket pair, a Unix socket), or gone already: the first read will tell
-    if isinstance(sock, ssl.SSLSocket):
-        return TlsTransport(sock)
     # what is put in place of the standard library's sockets wraps a socket of the system, but is none
-    if _PORTABLE or not isinstance(sock, _socket.socket):
-        return PortableTransport(sock)
-    return PlainTransport(sock)
+    plain = PortableTransport if _PORTABLE or not isinstance(sock, _socket.socket) else PlainTransport
+    if isinstance(sock, TlsSocket):
+        return TlsTransport(plain(sock.raw()), sock)
+    return plain(sock)

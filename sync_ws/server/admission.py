@@ -14,6 +14,7 @@ import threading
 from typing import Any
 
 from ..errors import Refusal
+from ..net.tls import TlsSocket
 from ..protocol.handshake import Policy
 from ..timing import Deadline
 from . import voice
@@ -64,8 +65,7 @@ class Reception:
             pending = list(self._pending)
         for sock in pending:
             try:
-                # not SSLSocket.shutdown: that one drops the SSL object under the feet of the other thread
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+                sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 continue  # it is not connected any more
 
@@ -88,7 +88,7 @@ class Reception:
                 sock = self._wrap(sock, self._options.ssl_context)
             if self._closed:  # close() may have come before expect(), or have found the socket without its descriptor
                 raise ConnectionAbortedError("the server is shutting down")
-            if isinstance(sock, ssl.SSLSocket):
+            if isinstance(sock, TlsSocket):
                 self._shake_hands(sock, peer, deadline)
             handler = UpgradeHandler(
                 sock,
@@ -108,7 +108,7 @@ class Reception:
                 sock.close()
         return connection
 
-    def _shake_hands(self, sock: ssl.SSLSocket, peer: Any, deadline: Deadline) -> None:
+    def _shake_hands(self, sock: TlsSocket, peer: Any, deadline: Deadline) -> None:
         """TLS; whoever fails in it is told of as refused, whoever leaves in it is not."""
         sock.settimeout(capped(deadline.remaining()))
         try:
@@ -119,13 +119,13 @@ class Reception:
                 voice.refused(peer, "TLS", "-", "expected TLS, got plain HTTP: use wss://" if plain else str(exc))
             raise
 
-    def _wrap(self, sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+    def _wrap(self, sock: socket.socket, context: ssl.SSLContext) -> TlsSocket:
         """The TLS socket, not shaken hands with yet.
 
         Wrapping moves the descriptor from one object to the other; while it does, close() finds neither, which is why
         whoever comes from here looks at ``_closed`` once more.
         """
-        secure = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        secure = TlsSocket(sock, context, server_side=True)
         with self._lock:
             self._pending.discard(sock)
             self._pending.add(secure)

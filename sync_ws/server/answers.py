@@ -82,8 +82,7 @@ def write_last(sock: socket.socket, data: bytes) -> None:
     deadline = Deadline(PATIENCE)
     sock.settimeout(PATIENCE)
     sock.sendall(data)
-    # not SSLSocket.shutdown: that one drops the SSL object, and what follows would be read as it comes
-    socket.socket.shutdown(sock, socket.SHUT_WR)
+    sock.shutdown(socket.SHUT_WR)
     thrown_away = 0
     while thrown_away < LINGER_BYTES and (remaining := deadline.remaining()):
         sock.settimeout(remaining)

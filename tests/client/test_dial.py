@@ -21,6 +21,7 @@ from unittest import mock
 from sync_ws import HandshakeError, HandshakeTimeout, should_reconnect
 from sync_ws.client.address import parse_proxy, parse_url
 from sync_ws.client.dial import Dial
+from sync_ws.net.tls import TlsSocket
 from sync_ws.testing import FaultProxy, free_port, make_certificates, serving, wait_until
 from tests.support.dial_case import SOON, DialTestCase
 from tests.support.proxies import ConnectProxy, Socks5Proxy
@@ -546,7 +547,7 @@ class WrongSchemeTest(DialTestCase):
         made = make_certificates(folder.name)
         context = made.server_context()
         with ScriptedServer(Wire.switch, context=context) as server:
-            self.assertIsInstance(self.dial(server.url(), ssl_context=made.client_context()).sock, ssl.SSLSocket)
+            self.assertIsInstance(self.dial(server.url(), ssl_context=made.client_context()).sock, TlsSocket)
             context.verify_mode = ssl.CERT_REQUIRED
             error = self.fail_to_dial(server.url(), ssl_context=made.client_context())
         self.assertIn("the server wants a client certificate", str(error))

@@ -21,12 +21,12 @@ PEER = ("a stranger", 0)
 
 
 class HookedContext(ssl.SSLContext):
-    """Does something while it wraps a socket."""
+    """Does something while a socket is changed into a TLS one."""
 
-    hook: Callable[[], object]
+    hook: Callable[[], object] = staticmethod(lambda: None)
 
-    def wrap_socket(self, sock: socket.socket, *args: Any, **options: Any) -> ssl.SSLSocket:
-        secure = super().wrap_socket(sock, *args, **options)
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        secure = super().wrap_bio(*args, **options)
         self.hook()
         return secure
 
