@@ -156,7 +156,7 @@ class HeartbeatMonitor:
         unread: Callable[[], int],
         crowded: Callable[[], bool] = bool,
         on_dead: Callable[[str], None],
-        raised: Callable[[Exception], object],
+        raised: Callable[[BaseException], object],
     ) -> None:
         self._policy = policy
         self._clock = clock
@@ -279,7 +279,7 @@ class HeartbeatMonitor:
         if message is not None:
             try:
                 return as_payload(message() if callable(message) else message)
-            except Exception as exc:
+            except BaseException as exc:  # SystemExit would end this timer and nothing else, in silence
                 self._raised(exc)
         self._count += 1  # by one thread at a time: there is one timer
         return Opcode.PING, f"heartbeat {self._count}".encode()

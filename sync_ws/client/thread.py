@@ -8,9 +8,7 @@ would cost most of the speed), and this one only looks after the connection whil
 Timers (``threading.Timer``): at most one is armed, the heartbeat's while open and the delay's while waiting.
 
 The end for good is told by one last event: ``close`` when it was the application's ``close()``, else ``gave_up``, after
-the ``close`` of the connection if there was one.  A function that raises SystemExit, KeyboardInterrupt or anything else
-that is no Exception ends the client: a thread cannot end its process, so this is as far as the wish can be followed,
-and the reason has it as its ``error``.
+the ``close`` of the connection if there was one.
 
 Threading: what is shared with other threads is in the line.  The rest is this thread's own; a method that others may
 call says so.
@@ -22,16 +20,14 @@ import _thread
 import logging
 import threading
 from dataclasses import replace
-from typing import Any
 
 from ..channel.channel import Channel, Intercepts
-from ..channel.housekeeper import TICK, Housekeeper
+from ..channel.housekeeper import TICK
 from ..channel.inbox import Note
 from ..endings import CloseCode, Reason
 from ..errors import ConnectionClosed, HandshakeError, SendTimeout
 from ..events import EventBus
 from ..interrupts import Flag
-from ..messages import Message
 from ..net.transport import transport_for
 from ..protocol.deflate import Deflate
 from ..timing import Deadline
@@ -41,6 +37,7 @@ from .heartbeat import Heartbeat, HeartbeatMonitor
 from .line import CLOSED_BY_US, Line
 from .options import ClientOptions, NotUsable
 from .state import ClientState, name_unknown, should_reconnect, why_final
+from .teller import Teller
 from .voice import Voice
 
 __all__ = ["ClientThread"]
@@ -51,19 +48,17 @@ FUNCTION_ENDED_IT = "a function ended it"
 
 
 class ClientThread(threading.Thread):
-    """See the module.  ``bus``: the application's functions; anybody may subscribe, this thread calls them."""
+    """See the module.  ``bus``: the application's functions; anybody may subscribe, this thread has them called."""
 
     def __init__(self, options: ClientOptions, line: Line, bus: EventBus) -> None:
         super().__init__(name="sync_ws-client", daemon=True)
         self.gone = Flag()  # it has ended, but for its last instructions
         self._options = options
         self._line = line
-        self.bus = bus
-        bus.on_error = self._function_raised
+        self._bus = bus
+        self._teller = Teller(bus, line, options.limits.close_timeout)
+        self._emit = self._teller.emit
         self._voice = Voice(options.shown_url, options.clock)
-        self._ended_by: Reason | None = None  # a function of the application raised SystemExit or its like
-        self._housekeeper: Housekeeper | None = None  # from the first call of an application's function on
-        self._kept_channel: Channel | None = None  # the one it looks after
         self._greeting_channel: Channel | None = None  # the present one, while "open" functions run
 
     @property
@@ -106,8 +101,7 @@ class ClientThread(threading.Thread):
             reason = self._give_up(Reason(f"internal error: {exc!r}", error=exc), "the client's thread failed")
         finally:
             self._line.over(reason)
-            if self._housekeeper is not None:
-                self._housekeeper.stop(1.0)
+            self._teller.stop()
             self.gone.set()
 
     # -- the loop -------------------------------------------------------------------------------------------------
@@ -132,18 +126,18 @@ class ClientThread(threading.Thread):
             if asked and reason.by_us:
                 reason = replace(reason, text=ASKED if lived is None else f"{ASKED}: {reason}")
             why = self._why_over(reason, failed, first)
-            if why is not None and not self._line.finish(reason, unless_asked=self._ended_by is None):
+            if why is not None and not self._line.finish(reason, unless_asked=self._teller.ended_by is None):
                 why = None  # reconnect() came first
             if why is None:
                 self._voice.trouble(reason, lived, asked=asked)
             if lived is not None:
                 self._emit("close", Closed(reason, why is None))
-            if self._ended_by is not None or why is not None:
-                return self._give_up(self._ended_by or reason, why or FUNCTION_ENDED_IT)
+            if self._teller.ended_by is not None or why is not None:
+                return self._give_up(self._teller.ended_by or reason, why or FUNCTION_ENDED_IT)
             failed, first = 1 if asked else failed + 1, False  # one at the application's word is the first of a row
             if not self._wait_before(failed, reason):
-                if self._ended_by is not None:
-                    return self._give_up(self._ended_by, FUNCTION_ENDED_IT)
+                if self._teller.ended_by is not None:
+                    return self._give_up(self._teller.ended_by, FUNCTION_ENDED_IT)
                 return self._close(CLOSED_BY_US)
 
     def _close(self, reason: Reason) -> Reason:
@@ -165,7 +159,7 @@ class ClientThread(threading.Thread):
     def _why_over(self, reason: Reason, failed: int, first: bool) -> str | None:
         """Why there will be no further attempt, in words; None when there will be one."""
         backoff = self._options.backoff
-        if self._ended_by is not None:
+        if self._teller.ended_by is not None:
             return FUNCTION_ENDED_IT
         if self._line.asked:
             return None
@@ -174,10 +168,10 @@ class ClientThread(threading.Thread):
         try:
             again = bool(self._options.should_reconnect(reason))
         except Exception as exc:
-            self._function_raised("should_reconnect", (reason,), exc)
+            self._teller.function_raised("should_reconnect", (reason,), exc)
             again = should_reconnect(reason)
         except BaseException as exc:
-            self._end_by("should_reconnect", exc)
+            self._teller.end_by("should_reconnect", exc)
             return FUNCTION_ENDED_IT
         by_default = self._options.should_reconnect is should_reconnect
         if not again:
@@ -199,7 +193,7 @@ class ClientThread(threading.Thread):
             permanent = isinstance(exc, NotUsable)
             return Reason(f"the options of an attempt could not be made: {exc}", permanent=permanent, error=exc)
         except BaseException as exc:
-            return self._end_by("a function among the options", exc)
+            return self._teller.end_by("a function among the options", exc)
         self._voice.attempt(dial.target.shown)
         try:
             return dial.run() if self._line.dialling(dial) else CLOSED_BY_US
@@ -218,7 +212,7 @@ class ClientThread(threading.Thread):
             return False
         self._voice.waiting(delay)
         self._emit("reconnecting", Reconnecting(attempt, delay, reason))
-        if self._ended_by is not None:
+        if self._teller.ended_by is not None:
             return False
         if not delay:
             return not self._line.closing
@@ -272,8 +266,8 @@ class ClientThread(threading.Thread):
             self._part_with(channel)
         assert channel.reason is not None
         reason = channel.reason
-        if self._ended_by is not None:
-            reason = self._ended_by = replace(self._ended_by, code=reason.code)
+        if self._teller.ended_by is not None:
+            reason = self._teller.ended_by = replace(self._teller.ended_by, code=reason.code)
         return lived if lived is None else self._options.clock.monotonic() - opened_at, reason
 
     def _monitor_of(self, channel: Channel, policy: Heartbeat | None) -> HeartbeatMonitor | None:
@@ -327,18 +321,16 @@ class ClientThread(threading.Thread):
 
     def _attend(self, channel: Channel) -> None:
         """While it is open: read and call the ``message`` function, or look after it for those who call ``recv``."""
-        line = self._line
+        line, bus, teller = self._line, self._bus, self._teller
         channel.tend()  # what came in one segment with the response does not make the socket readable
-        while not channel.ended or (
-            line.inbox and self.bus.has("message") and not line.closing and self._ended_by is None
-        ):
-            self._tell_notes(channel)
+        while not channel.ended or (line.inbox and bus.has("message") and not line.closing and teller.ended_by is None):
+            teller.tell_notes(channel)
             monitor = line.monitor
             if monitor is not None:
                 monitor.revive()
-            if self.bus.has("message"):
-                if channel is not self._kept_channel:
-                    self._keep(channel)  # a close() that cannot wait for its end relies on it
+            if bus.has("message"):
+                if channel is not teller.kept_channel:
+                    teller.keep(channel)  # a close() that cannot wait for its end relies on it
                 lost = monitor is not None and monitor.lost
                 try:
                     item = channel.read(TICK if lost else None)
@@ -346,7 +338,7 @@ class ClientThread(threading.Thread):
                     return
                 except TimeoutError:
                     continue
-                self._tell(item)
+                teller.tell(item)
             else:
                 before = channel.bytes_received
                 readable = channel.wait_readable(TICK)
@@ -363,77 +355,17 @@ class ClientThread(threading.Thread):
             monitor.stop()
         if not channel.ended:
             channel.abort(CLOSED_BY_US)
-        if self._housekeeper is not None:
-            self._housekeeper.discard(channel)
-            self._kept_channel = None
+        self._teller.keep_no_more(channel)
         channel.release()
-        self._tell_notes(channel)
+        self._teller.tell_notes(channel)
         self._line.ended(channel)
-
-    # -- telling the application -----------------------------------------------------------------------------------
-
-    def _emit(self, event: str, *args: Any) -> None:
-        """Call the application's functions; while they run, a housekeeper answers for this thread.
-
-        After ``close``, and once a function has ended the client, nothing is told but the end itself, and what a
-        function raised that was running then.
-        """
-        over = self._line.closing or self._ended_by is not None
-        if not self.bus.has(event) or (over and event not in ("close", "gave_up", "error")):
-            return
-        channel = self._line.reading_channel
-        if channel is not None and channel is not self._kept_channel:
-            self._keep(channel)
-        try:
-            self.bus.emit(event, *args)
-        except BaseException as exc:  # no Exception: the bus deals with those
-            self._end_by(f"a function for the event {event!r}", exc)
-
-    def _end_by(self, what: str, exc: BaseException) -> Reason:
-        """A function of the application raised what is meant to end a program: it ends the client."""
-        log.error("%s raised %r, which ends the client", what, exc, exc_info=exc)
-        reason = self._ended_by = self._ended_by or Reason(f"{what} raised {exc!r}", by_us=True, error=exc)
-        channel = self._line.reading_channel
-        if channel is not None:
-            channel.close(CloseCode.GOING_AWAY)
-        return reason
-
-    def _keep(self, channel: Channel) -> None:
-        if self._housekeeper is None:
-            close_timeout = self._options.limits.close_timeout
-            keeper = Housekeeper("sync_ws-client", ping_interval=None, ping_timeout=1.0, close_timeout=close_timeout)
-            try:
-                keeper.start()
-            except RuntimeError as exc:
-                log.warning("no thread to answer while a function runs: %s", exc)
-                return
-            self._housekeeper = keeper
-        self._housekeeper.add(channel)
-        self._kept_channel = channel
-
-    def _tell(self, item: Message | Note) -> None:
-        if isinstance(item, Note):
-            self._emit(item.event, item.what)
-        else:
-            self._emit("message", item)
-
-    def _tell_notes(self, channel: Channel) -> None:
-        """Tell of what nobody has to be in recv() for."""
-        if self._line.aside:  # a look costs less than the lock, and this is done for every message
-            for note in self._line.take_aside():
-                self._tell(note)
-        if not self.bus.has("message"):  # else this thread takes them in their order with the messages
-            for note in channel.receiver.take_notes():
-                self._tell(note)
-
-    def _function_raised(self, event: str, args: tuple[Any, ...], exc: Exception) -> None:
-        log.error("a function for the event %r raised", event, exc_info=exc)
-        if event != "error":
-            self._emit("error", Error(exc))
 
     # -- called from whichever thread reads, or times the heartbeat --------------------------------------------------
 
-    def _heartbeat_function_raised(self, exc: Exception) -> None:
+    def _heartbeat_function_raised(self, exc: BaseException) -> None:
+        if not isinstance(exc, Exception):
+            self._teller.end_by("a function of the heartbeat", exc)
+            return
         log.error("a function of the heartbeat raised", exc_info=exc)
         self._line.put_aside(Note("error", Error(exc)))
         self._line.wake()

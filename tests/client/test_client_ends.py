@@ -444,6 +444,17 @@ class EndedByAFunctionTest(ReconnectTestCase):
                     self.assert_ended(client, recorder, SystemExit)
                     self.assertEqual(recorder.names, ["gave_up"])
 
+    def test_in_the_heartbeats_function(self) -> None:
+        def fail() -> Any:
+            raise SystemExit(3)
+
+        with ScriptedServer(obey) as server, self.assertLogs("sync_ws.client", "ERROR"):
+            client = self.client(server.url(), heartbeat=Heartbeat(0.02, SOON, message=fail))
+            recorder = Recorder(client)
+            client.open(SOON)
+            self.assert_ended(client, recorder, SystemExit)
+        self.assertEqual(recorder.names, ["open", "close", "gave_up"])
+
     def test_the_server_is_told_that_we_go_away(self) -> None:
         codes: list[int] = []
 

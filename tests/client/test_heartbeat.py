@@ -110,7 +110,7 @@ class MonitorTestCase(LedgerTestCase):
         self.clock = ManualClock()
         self.sent: list[tuple[float, bytes]] = []
         self.opcodes: list[int] = []
-        self.raised: list[Exception] = []
+        self.raised: list[BaseException] = []
         self.dead: list[tuple[float, str]] = []
         self.bytes = 0
         self.unread = 0

@@ -39,7 +39,7 @@ class ThreadTestCase(LedgerTestCase):
         self.told: list[tuple[str, Any]] = []
         for name in EVENTS:
             if name != "message" or messages:
-                self.thread.bus.on(name, lambda what, name=name: self.told.append((name, what)))
+                self.thread._bus.on(name, lambda what, name=name: self.told.append((name, what)))
         return self.thread
 
     def begin(self, url: str, **options: Any) -> ClientThread:
@@ -182,9 +182,9 @@ class ConnectionTest(ThreadTestCase):
         seen: list[Any] = []
         with ScriptedServer(obey) as server:
             thread = self.make(server.url())
-            thread.bus.on("open", lambda event: seen.append(thread.greeting_channel))
-            thread.bus.on("close", lambda event: seen.append(thread.greeting_channel))
-            thread.bus.on("open", lambda event: seen.append(in_another_thread()))
+            thread._bus.on("open", lambda event: seen.append(thread.greeting_channel))
+            thread._bus.on("close", lambda event: seen.append(thread.greeting_channel))
+            thread._bus.on("open", lambda event: seen.append(in_another_thread()))
 
             def in_another_thread() -> object:
                 got: list[object] = []
