@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from .forking import ToldOfForks
+
 __all__ = ["EventBus"]
 
 Handler = Callable[..., Any]
@@ -37,6 +39,7 @@ class EventBus:
         # guards _handlers; held for list operations only, by any thread, never while a handler runs
         self._lock = threading.RLock()
         self._handlers: dict[str, tuple[tuple[Handler, bool], ...]] = {}
+        _buses.add(self)
 
     def on(self, event: str, handler: H) -> H:
         """Call ``handler`` at every ``event``; returns it, so that it can be a decorator's last step."""
@@ -101,3 +104,10 @@ class EventBus:
     def _check(self, event: str) -> None:
         if self._names is not None and event not in self._names:
             raise ValueError(f"no event {event!r}; there are: {', '.join(self._names)}")
+
+    def _forget_in_child(self) -> None:
+        """After fork: the lock may be held by a thread that is not here."""
+        self._lock = threading.RLock()
+
+
+_buses: ToldOfForks[EventBus] = ToldOfForks()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import unittest
 from typing import Any
 
 from sync_ws.events import EventBus
 from sync_ws.testing import LedgerTestCase
-from tests.support.wire import join
+from tests.support.wire import fork, join
 
 
 class Subscriptions(LedgerTestCase):
@@ -120,6 +122,28 @@ class Changes(LedgerTestCase):
         bus.once("x", handler)
         bus.emit("x")
         self.assertTrue(done.is_set())
+
+
+class Forks(LedgerTestCase):
+    @unittest.skipUnless(hasattr(os, "fork"), "no fork here")
+    def test_a_child_subscribes_whoever_held_the_lock(self) -> None:
+        bus, held, go_on = EventBus(["a"]), threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with bus._lock:
+                held.set()
+                go_on.wait(10)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        self.assertTrue(held.wait(10))
+        child = fork()
+        if not child:
+            bus.on("a", lambda: None)
+            os._exit(bus.emit("a"))
+        go_on.set()
+        holder.join()
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 1)
 
 
 class Once(LedgerTestCase):

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
 import unittest
+from pathlib import Path
 from unittest import mock
 
-from sync_ws.forking import ToldOfForks
-from tests.support.wire import fork
+from sync_ws.channel.housekeeper import Housekeeper
+from sync_ws.forking import NO_FORK, ToldOfForks, close_fully, close_in_child
+from sync_ws.testing import LedgerTestCase
+from tests.support.uncovered import uncovered
+from tests.support.wire import fork, join
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMEOUT = 120.0  # seconds for a busy process and its children: some three, where there is nothing else to do
 
 
 class Thing:
@@ -61,6 +73,121 @@ class ForkingTest(unittest.TestCase):
     def test_where_there_are_no_forks_nobody_is_told(self) -> None:
         with mock.patch("sync_ws.forking.os", spec=[]):
             ToldOfForks[Thing]().add(Thing())
+
+
+@unittest.skipUnless(hasattr(os, "fork"), "no fork here")
+class Descriptors(LedgerTestCase):
+    def test_a_child_closes_its_copies_and_the_parent_keeps_them(self) -> None:
+        with NO_FORK:
+            ours, theirs = socket.socketpair()
+            close_in_child(ours)
+        child = fork()
+        if not child:
+            os._exit((ours.fileno() == -1) + 2 * (theirs.fileno() == -1))
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 1)
+        ours.send(b"x")
+        self.assertEqual(theirs.recv(1), b"x")
+        close_fully(ours)
+        close_fully(theirs)
+        self.assertEqual((ours.fileno(), theirs.fileno()), (-1, -1))
+
+    def test_no_child_is_made_while_a_descriptor_is_nobodys(self) -> None:
+        made: list[socket.socket] = []
+        between, go_on = threading.Event(), threading.Event()
+
+        def make() -> None:
+            with NO_FORK:
+                ours, theirs = socket.socketpair()
+                between.set()
+                go_on.wait(10)
+                close_in_child(ours)
+                made.extend((ours, theirs))
+
+        maker = threading.Thread(target=make)
+        maker.start()
+        self.assertTrue(between.wait(10))
+        waking = threading.Timer(0.05, go_on.set)
+        waking.start()
+        child = fork()
+        if not child:
+            os._exit(0 if made and made[0].fileno() == -1 else 1)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        join(maker, waking)
+        for sock in made:
+            sock.close()
+
+    def test_no_child_is_made_while_one_is_closed(self) -> None:
+        closing = mock.Mock()
+        closing.close.side_effect = lambda: self.assertTrue(NO_FORK._is_owned())  # type: ignore[attr-defined]
+        close_fully(closing)
+        closing.close.assert_called_once_with()
+
+    def test_forks_may_follow_each_other_in_parent_and_child(self) -> None:
+        child = fork()
+        if not child:
+            grandchild = fork()
+            if not grandchild:
+                os._exit(7)
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]))
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 7)
+
+        def take() -> None:
+            with NO_FORK:
+                pass
+
+        taker = threading.Thread(target=take)
+        taker.start()
+        join(taker)
+
+
+@unittest.skipUnless(os.path.isdir("/proc/self/fd") and hasattr(os, "fork"), "no fork here, or no /proc")
+class Busy(LedgerTestCase):
+    """A process whose threads open, use and close connections on both sides, at every instant that a fork may come."""
+
+    timeout = TIMEOUT
+
+    def fork_often(self, *args: object) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.support.busy_forks", *map(str, args)],
+            cwd=ROOT, env=uncovered(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, timeout=TIMEOUT,
+        )  # fmt: skip
+        self.assertEqual((done.stdout, done.returncode), ("", 0))
+
+    def test_no_child_hangs_or_keeps_a_socket_open(self) -> None:
+        self.fork_often(100)
+
+    def test_the_same_over_tls(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            self.fork_often(60, folder)
+
+
+@unittest.skipUnless(hasattr(os, "fork"), "no fork here")
+class Housekeepers(LedgerTestCase):
+    def test_a_child_has_none_and_waits_for_nothing_of_it(self) -> None:
+        keeper = Housekeeper("test", ping_interval=None, ping_timeout=1, close_timeout=1)
+        keeper.start()
+        held, go_on = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with keeper._lock, keeper._waker._lock:
+                held.set()
+                go_on.wait(10)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        self.assertTrue(held.wait(10))
+        child = fork()
+        if not child:
+            keeper.drain(mock.Mock())
+            keeper.discard(mock.Mock())
+            keeper.stop(10)
+            os._exit(0 if keeper._waker.fileno() == -1 else 1)
+        go_on.set()
+        join(holder)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        self.assertTrue(keeper.thread.is_alive())
+        keeper.stop(10)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import envelope as messages
 from ..errors import ConcurrentReceive, ConnectionClosed
+from ..forking import ToldOfForks
 from ..messages import Data, Message, Pieces
 from .inbox import Inbox
 
@@ -28,6 +29,11 @@ class Conversation(ABC):
         self._inbox = inbox  # where messages wait to be taken
         # somebody is in recv().  Not a lock, which an interrupt between its taking and the ``try`` would leave taken:
         # between the look at this and its setting nothing is called, so no other thread and no signal comes there
+        self._receiving = False
+        _conversations.add(self)
+
+    def _forget_in_child(self) -> None:
+        """After fork: somebody else may have been in recv()."""
         self._receiving = False
 
     @abstractmethod
@@ -75,3 +81,6 @@ class Conversation(ABC):
                 yield self.recv()
         except ConnectionClosed:
             return
+
+
+_conversations: ToldOfForks[Conversation] = ToldOfForks()

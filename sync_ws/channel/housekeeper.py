@@ -20,6 +20,7 @@ import threading
 import time
 
 from ..endings import CloseCode, Reason
+from ..forking import ToldOfForks
 from ..messages import Opcode
 from ..net.waiting import WRITABLE, Waker, wait_any
 from ..protocol.liveness import Liveness, Verdict, stopped_for
@@ -60,6 +61,7 @@ class Housekeeper:
         self._last_round: tuple[float, float] | None = None  # when, and how long the process had computed by then
         self._waker = Waker()
         self._thread = threading.Thread(target=self._run, name=f"{name}-housekeeper", daemon=True)
+        _housekeepers.add(self)
 
     @property
     def thread(self) -> threading.Thread:
@@ -208,3 +210,12 @@ class Housekeeper:
     def _close(self) -> None:
         self._stopping = True
         self._waker.close()
+
+    def _forget_in_child(self) -> None:
+        """After fork: the thread and those it looked after are the parent's, and it may have held the lock."""
+        self._lock = threading.RLock()
+        self._stopping = True
+        self._watched, self._draining = {}, {}
+
+
+_housekeepers: ToldOfForks[Housekeeper] = ToldOfForks()

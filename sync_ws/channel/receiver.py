@@ -92,9 +92,13 @@ class Receiver:
             reader.feed(early)
 
     def forget_in_child(self) -> None:
-        """After fork, in the child: the lock may be held by a thread that is not here."""
+        """After fork, in the child: the lock may be held by a thread that is not here, and what came is not for us."""
         self.lock = threading.RLock()
         self._busy = False
+        self._controls, self._held = [], None
+        self._reader.forget()
+        self._inbox.clear()
+        self._inbox.kept = None
 
     @property
     def interrupted(self) -> bool:

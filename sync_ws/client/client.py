@@ -22,7 +22,6 @@ from ..checks import FOREVER, check_count, check_seconds, check_timeout
 from ..endings import CloseCode, Reason
 from ..errors import ConcurrentReceive, ConnectionClosed, HandshakeError, HandshakeTimeout, NotConnected
 from ..events import EventBus, H
-from ..forking import ToldOfForks
 from ..messages import Data, Message, Pieces, listed
 from ..protocol.closing import check_close
 from ..timing import SYSTEM_CLOCK, Clock, Deadline
@@ -99,7 +98,6 @@ class Client(Conversation):
         super().__init__(self._line.inbox)
         self._bus = EventBus(EVENTS)
         self._thread = ClientThread(options, self._line, self._bus)
-        _clients.add(self)
 
     # -- opening and closing --------------------------------------------------------------------------------------
 
@@ -354,8 +352,8 @@ class Client(Conversation):
         return f"<Client of {self._options.shown_url}, {self.state.value}>"
 
     def _forget_in_child(self) -> None:
-        """After fork: somebody else may have been in recv(); the rest is the line's to forget."""
-        self._receiving = False
+        """After fork: the rest is the line's to forget."""
+        super()._forget_in_child()
         if self.state is ClientState.IDLE:  # Python takes a thread that was never started for one that has ended
             self._thread = ClientThread(self._options, self._line, self._bus)
         else:
@@ -367,6 +365,3 @@ def _check_goodbye(code: int, reason: str) -> None:
     if not isinstance(reason, str) or isinstance(code, bool) or not isinstance(code, int):
         raise TypeError(f"a close code is a whole number and its reason a string, not {code!r} and {reason!r}")
     check_close(code, reason)
-
-
-_clients: ToldOfForks[Client] = ToldOfForks()

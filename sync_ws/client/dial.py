@@ -28,7 +28,7 @@ import websocket
 
 from ..endings import Reason
 from ..errors import HandshakeError, HandshakeTimeout
-from ..forking import ToldOfForks
+from ..forking import NO_FORK, close_fully, close_in_child
 from ..headers import Headers
 from ..net.tls import TlsSocket
 from ..net.waiting import READABLE, WRITABLE, Waker, wait
@@ -102,7 +102,6 @@ class Dial(Io):
     def run(self) -> Established:
         """Open the connection, within the timeout counted from now."""
         self._deadline = Deadline(self._timeout)
-        _dials.add(self)
         try:
             self._waker = Waker()
             if self._cancelled:  # before there was a Waker to wake
@@ -113,7 +112,7 @@ class Dial(Io):
             return self._shake_hands(self._sock)
         except BaseException as exc:
             if self._sock is not None:
-                self._sock.close()
+                close_fully(self._sock)
             told = self._told(exc)
             if told is exc:
                 raise
@@ -230,11 +229,13 @@ class Dial(Io):
 
         def connect() -> socket.socket:
             sock: socket.socket = through.connect(target.host, target.port, timeout=timeout)
+            with NO_FORK:  # python-socks made it, so it was not known until now
+                close_in_child(sock)
             return sock
 
         self._missing = f"no answer of {self._place}"
         try:
-            sock = self._aside(connect, lambda late: late.close())
+            sock = self._aside(connect, close_fully)
         except (HandshakeError, OSError, MemoryError):
             raise
         except Exception as exc:  # python-socks has a tree of its own
@@ -262,12 +263,14 @@ class Dial(Io):
         for left, (family, address) in zip(range(len(addresses), 0, -1), addresses):
             remaining = self._deadline.remaining()
             share = Deadline(None if remaining is None else remaining / left)
-            self._sock = sock = socket.socket(family, socket.SOCK_STREAM)
+            with NO_FORK:
+                self._sock = sock = socket.socket(family, socket.SOCK_STREAM)
+                close_in_child(sock)
             try:
                 self._connect_one(sock, address, share)
                 return sock
             except OSError as exc:
-                sock.close()
+                close_fully(sock)
                 error = exc
         raise error or OSError(f"{goal.host} has no address")
 
@@ -347,13 +350,3 @@ class Dial(Io):
         if not stream.heard and not self._target.secure:  # many a server does so that hears HTTP where it wants TLS
             text += ", without an answer; if it speaks TLS there, use wss://"
         return HandshakeError(Reason(text, error=exc))
-
-    def _forget_in_child(self) -> None:
-        """After fork: the attempt is the parent's; close the copies of its descriptors, say nothing."""
-        if self._waker is not None:
-            self._waker.forget_in_child()
-        if self._sock is not None:
-            self._sock.close()
-
-
-_dials: ToldOfForks[Dial] = ToldOfForks()

@@ -430,6 +430,8 @@ class Line:
         self._over = self.closing = True
         self.reading_channel = self.sending_channel = self.monitor = self._dial = None
         self._final = Reason("the connection belongs to the parent process")
+        self.inbox.clear()  # what came before is for the parent to take
+        self.inbox.kept = None
 
 
 def _counted(channel: Channel) -> dict[str, int]:

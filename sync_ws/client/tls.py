@@ -26,6 +26,7 @@ from typing import Any
 
 from ..endings import Reason
 from ..errors import CertificateError, HandshakeError, HandshakeTimeout
+from ..forking import NO_FORK, close_in_child
 from ..net.tls import TlsSocket
 from ..net.waiting import READABLE, WRITABLE
 from ..protocol.shown_head import escaped
@@ -110,7 +111,10 @@ def _certificates() -> list[Any]:
 
 def wrap(sock: socket.socket, context: ssl.SSLContext, target: Target) -> TlsSocket:
     """``sock`` with TLS that has not begun; it takes the descriptor over."""
-    return TlsSocket(sock, context, server_hostname=target.host.rstrip("."))
+    with NO_FORK:
+        secure = TlsSocket(sock, context, server_hostname=target.host.rstrip("."))
+        close_in_child(secure)
+    return secure
 
 
 def shake_hands(secure: TlsSocket, target: Target, io: Io, left: float) -> None:

@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import Protocol, TypeVar, cast
 
+from ..forking import close_fully
 from .tls import CIPHERTEXT, TlsSocket
 from .waiting import READABLE, WRITABLE, wait
 
@@ -156,7 +157,7 @@ class PlainTransport:
 
     def close(self) -> None:
         """Give the descriptor back."""
-        self._sock.close()
+        close_fully(self._sock)
 
 
 class PortableTransport(PlainTransport):

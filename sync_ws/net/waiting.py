@@ -19,6 +19,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from ..forking import NO_FORK, ToldOfForks, close_fully
+
 __all__ = ["READABLE", "WRITABLE", "Waker", "wait", "wait_any"]
 
 # not POLLPRI: a TCP peer's urgent byte is never read, and would end every wait at once from then on
@@ -43,7 +45,9 @@ class Waker:
         # file's by then.  Any thread, for calls that do not block; reentrant for the sake of signal handlers, and
         # whatever they interrupt: a socket object closes once, and takes its number only when it is used
         self._lock = threading.RLock()
-        self._watched, self._far = socket.socketpair()
+        with NO_FORK:
+            self._watched, self._far = socket.socketpair()
+            _wakers.add(self)
         self._watched.setblocking(False)
         self._far.setblocking(False)
 
@@ -70,13 +74,16 @@ class Waker:
     def close(self) -> None:
         """Give the descriptors back.  May be repeated."""
         with self._lock:
-            self._far.close()
-            self._watched.close()
+            close_fully(self._far)
+            close_fully(self._watched)
 
-    def forget_in_child(self) -> None:
-        """After fork, in the child: the lock may be held by a thread that is not here, the other end is a copy."""
+    def _forget_in_child(self) -> None:
+        """After fork: the lock may be held by a thread that is not here, both ends are copies."""
         self._lock = threading.RLock()
         self.close()
+
+
+_wakers: ToldOfForks[Waker] = ToldOfForks()
 
 
 class _SelectPoll:

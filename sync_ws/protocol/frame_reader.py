@@ -120,6 +120,10 @@ class FrameReader:
         self.fresh = data
         self.take_fresh()
 
+    def forget(self) -> None:
+        """What was received and not parsed is none of ours: a forked child's copy of it."""
+        self._buffer, self._at, self.fresh = b"", 0, None
+
     def take_fresh(self) -> None:
         """Take what is in ``fresh``."""
         data = self.fresh

@@ -14,6 +14,7 @@ import threading
 from typing import Any
 
 from ..errors import Refusal
+from ..forking import NO_FORK, close_fully, close_in_child
 from ..net.tls import TlsSocket
 from ..protocol.handshake import Policy
 from ..timing import Deadline
@@ -70,10 +71,8 @@ class Reception:
                 continue  # it is not connected any more
 
     def forget_in_child(self) -> None:
-        """After fork: those who are being received are the parent's; close the copies of their sockets, say nothing."""
+        """After fork: those who are being received are the parent's."""
         self._make_lock()
-        for sock in self._pending:
-            sock.close()
         self._pending = set()
 
     def receive(self, sock: socket.socket, peer: Any) -> Connection | None:
@@ -105,7 +104,7 @@ class Reception:
         finally:
             self.forget(sock)
             if connection is None:
-                sock.close()
+                close_fully(sock)
         return connection
 
     def _shake_hands(self, sock: TlsSocket, peer: Any, deadline: Deadline) -> None:
@@ -125,7 +124,9 @@ class Reception:
         Wrapping moves the descriptor from one object to the other; while it does, close() finds neither, which is why
         whoever comes from here looks at ``_closed`` once more.
         """
-        secure = TlsSocket(sock, context, server_side=True)
+        with NO_FORK:
+            secure = TlsSocket(sock, context, server_side=True)
+            close_in_child(secure)
         with self._lock:
             self._pending.discard(sock)
             self._pending.add(secure)

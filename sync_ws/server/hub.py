@@ -367,7 +367,9 @@ class Hub:
 
     def ended(self, connection: Connection) -> None:
         """Close the connection, if that has not been done, and forget it; the ``close`` event."""
-        claim = self._claims[connection]
+        claim = self._claims.get(connection)
+        if claim is None:  # its handler has forked, and in the child it is nobody's
+            return
         try:
             self._part(connection, claim)
         finally:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ..forking import ToldOfForks
+from ..forking import NO_FORK, ToldOfForks, close_fully, close_in_child
 from ..interrupts import Flag
 from ..net.waiting import READABLE, Waker, wait
 from ..timing import Deadline
@@ -58,12 +58,14 @@ class Listener:
         self._trouble = voice.Sparing()
         self._stopping = Flag()
         self._thread: threading.Thread | None = None
+        self._begun = False
         _listeners.add(self)
 
     def start(self, name: str) -> None:
         """Begin to accept; nothing after ``stop``.  RuntimeError when the system has no thread to give."""
         if self._stopping.is_set():
             return
+        self._begun = True
         self._waker = Waker()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         try:
@@ -85,17 +87,15 @@ class Listener:
 
     def _close(self) -> None:
         """Any number of times, by any thread: both of them close once."""
-        self._sock.close()
+        close_fully(self._sock)
         if self._waker is not None:
             self._waker.close()
 
     def _forget_in_child(self) -> None:
         """After fork: a copy of the socket would keep the port open after the parent has closed it.  A listener that
         was not started yet is left alone: the child may be meant to start it."""
-        if self._thread is not None:
+        if self._begun:
             self._stopping.set()
-            if self._waker is not None:
-                self._waker.forget_in_child()
             self._close()
 
     def _run(self) -> None:
@@ -111,7 +111,9 @@ class Listener:
     def _accept_one(self) -> bool:
         """Accept one connection; False when none waits, or after a failure and its pause."""
         try:
-            sock, peer = self._sock.accept()
+            with NO_FORK:
+                sock, peer = self._sock.accept()
+                close_in_child(sock)
         except BlockingIOError:
             return False
         except OSError as exc:  # out of descriptors or memory, or the peer has left already
@@ -143,7 +145,7 @@ class Listener:
         except OSError as exc:
             log.debug("a refused connection: %s", exc)
         finally:
-            sock.close()
+            close_fully(sock)
         self._stopping.wait(deadline.remaining())
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from ..checks import check_function, check_seconds
 from ..events import H
-from ..forking import ToldOfForks
+from ..forking import ToldOfForks, close_fully
 from ..interrupts import Flag
 from ..messages import Data
 from ..protocol.http_head import Request
@@ -329,7 +329,7 @@ class Server:
                 self._hub.run(connection)
         finally:
             self._forget(threading.current_thread(), sock)
-            sock.close()
+            close_fully(sock)
 
 
 _servers: ToldOfForks[Server] = ToldOfForks()

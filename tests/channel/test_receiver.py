@@ -283,6 +283,14 @@ class Alone(unittest.TestCase):
         leave.set()
         join(holder)
 
+    def test_a_forked_child_takes_nothing_that_came_for_its_parent(self) -> None:
+        receiver = self.make(text(b"a") + text(b"b") + text(b"c")[:3], text(b"d"))
+        receiver.read()
+        self.inbox.kept = "not handed on yet"
+        receiver.forget_in_child()
+        self.closing.end(Reason("not ours"))
+        self.assertRaises(ConnectionClosed, receiver.read)
+
 
 if __name__ == "__main__":
     unittest.main()

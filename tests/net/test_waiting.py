@@ -358,7 +358,6 @@ class WakerTest(WaitingTestCase):
         child = fork()
         if child == 0:
             signal.alarm(10)  # ends the child, should it hang
-            waker.forget_in_child()
             waker.wake()
             os._exit(0 if waker.fileno() == -1 else 1)
         let_go.set()

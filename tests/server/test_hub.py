@@ -449,6 +449,38 @@ class ForkTest(HubTestCase):
         self.assertEqual(list(hub.clients), ["a"])
         self.assertEqual(select.select([client.sock], [], [], 0)[0], [])
 
+    def test_a_handler_that_forks_and_returns_in_the_child_says_and_does_nothing_there(self) -> None:
+        children: list[int] = []
+        status: list[int] = []
+
+        def forking(connection: Connection) -> None:
+            for message in connection:
+                children.append(fork())
+                if children[-1]:
+                    status.append(os.waitpid(children[-1], 0)[1])
+                    connection.send(message)
+
+        def run() -> None:
+            ended = "nothing"
+            try:
+                hub.run(hub.connect(hub.admit("a"), ours, REQUEST))
+            except BaseException as exc:
+                ended = repr(exc)
+            if children[-1] == 0:
+                os._exit(0 if ended == "nothing" and told == [] else 1)
+
+        hub = self.hub(forking)
+        told: list[object] = []
+        hub.on("close", lambda *args: told.append(args))
+        ours, client = self.pair()
+        runner = self.spawn(run)
+        client.send_text("x")
+        self.assertEqual(client.read_text(), "x")
+        client.send_close()
+        self.assertEqual(client.read_close()[0], 1000)
+        join(runner)
+        self.assertEqual((status, len(told)), ([0], 1))
+
     def test_a_lock_that_another_thread_held_at_the_fork_holds_nobody_up(self) -> None:
         hubs = [self.hub(), self.hub()]
         self.guest(hubs[1])
