@@ -191,7 +191,7 @@ class Housekeeper:
         problem = channel.writer.stuck(now - TICK)  # a thread that waits in send is to find out first, and say so
         if problem:
             channel.abort(Reason(problem, CloseCode.TRY_AGAIN_LATER, by_us=True))
-        elif watch.liveness is not None:
+        elif watch.liveness is not None and not channel.receiver.behind:  # else it is we who are slow
             self._keep_alive(channel, watch.liveness, now, lost)
 
     def _keep_alive(self, channel: Channel, liveness: Liveness, now: float, lost: float) -> None:

@@ -38,6 +38,7 @@ PARSE_AHEAD = 256  # messages parsed at once from what was received
 PARSE_AHEAD_BYTES = 256 * 1024  # of memory that such messages may take before parsing pauses
 FLOOD = 0.1  # seconds after a timeout in which a peer's unbroken stream of control frames may still hold a read up
 HOLD = 0.25  # seconds that the peer's last word is held back for messages that came before it to be answered
+TURN = 0.1  # seconds that one flooded reader waits at most for others of its kind
 TEND = 0.02  # seconds that tend() takes at most, whatever the peer sends
 
 
@@ -50,6 +51,9 @@ class Receiver:
     ``closing``: says when there is no more to come; ``closed_error`` makes what ``read`` then raises.  All are called
     with ``lock`` held.
     """
+
+    # held by any thread that reads a flood, for one step of parsing, with its receiver's lock held; no wait under it
+    _turn = threading.RLock()
 
     def __init__(
         self,
@@ -94,6 +98,7 @@ class Receiver:
     def forget_in_child(self) -> None:
         """After fork, in the child: the lock may be held by a thread that is not here, and what came is not for us."""
         self.lock = threading.RLock()
+        Receiver._turn = threading.RLock()
         self._busy = False
         self._controls, self._held = [], None
         self._reader.forget()
@@ -104,6 +109,11 @@ class Receiver:
     def interrupted(self) -> bool:
         """Whether it is the calling thread's own interrupted frame that is reading: then nobody can read before it."""
         return self._busy and owned(self.lock)
+
+    @property
+    def behind(self) -> bool:
+        """Whether somebody is at work here, and has not come to the end of what was received."""
+        return self._busy and self._reader.buffered
 
     def read(self, timeout: float | None = None) -> Message | Note:
         """The next message, or a note that stands before it.  It stays in the inbox's ``kept``, to be returned again,
@@ -233,10 +243,27 @@ class Receiver:
             self._take_all()
             return True
         reader.take_fresh()
+        if reader.more and self._until is None:  # who has only borrowed the reading side waits for nobody
+            return self._parse_in_turn(room, budget)
         if reader.parse(self._inbox, room, budget, self._controls):
             self._take_all()
             return True
         return len(self._inbox) > before or reader.more
+
+    def _parse_in_turn(self, room: int, budget: int) -> bool:
+        """The same where the peer sends more of what is no message than goes into one step.
+
+        Two dozen such peers would be two dozen threads that never wait, and everybody else would wait for each of them
+        whenever he needs the interpreter.  So they wait for each other.
+        """
+        for taken in map(Receiver._turn.acquire, (True,), (TURN,)):
+            try:
+                self._reader.more = False
+                return self._parse(room, budget)
+            finally:
+                if taken:
+                    Receiver._turn.release()
+        return False
 
     def tend(self) -> bool:
         """Borrow the reading side if nobody is using it: take what is there, answer what the library answers.

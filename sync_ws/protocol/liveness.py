@@ -60,8 +60,8 @@ class Liveness:
         return self._asked
 
     def needs_unread(self, now: float) -> bool:
-        """Whether a look at this time takes ``unread`` into account."""
-        return self._asked or now >= self.due
+        """Whether a look at this time takes ``unread`` into account; else it may be 0."""
+        return now >= self.due
 
     def look(
         self, now: float, received: int, unread: int, *, crowded: Callable[[], bool] = bool, lost: float = 0.0
@@ -74,8 +74,12 @@ class Liveness:
         if self._asked or self._silent_only:
             self.due += lost
             self._asked_at += lost
-        # not only more: bytes on their way from the socket to the application may be counted nowhere for a moment
-        if (received + unread != self._seen) if self._asked else (self._silent_only and received != self._seen):
+        if self._asked:
+            # not only more: bytes on their way from the socket to the application may be counted nowhere for a moment
+            heard = received > self._seen or (now >= self.due and received + unread != self._seen)
+        else:
+            heard = self._silent_only and received != self._seen
+        if heard:
             self._heard(now, received)
         if now < self.due:
             return Verdict.WAIT

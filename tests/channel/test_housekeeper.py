@@ -149,7 +149,7 @@ class RoundTest(LedgerTestCase):
             for _ in range(4):
                 self.rounds(21)
                 self.peer.sendall(frame(TEXT, b"x") * 40)
-                self.rounds(8)
+                self.rounds(9.5)
             self.assertEqual(self.owner.ends, [])
             self.rounds(32)
         self.channel.receiver._busy = False

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import itertools
 import threading
+import time
 import unittest
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
 from sync_ws.channel.inbox import Inbox, Note
-from sync_ws.channel.receiver import HOLD, LARGE_READ, SMALL_READ, Receiver
+from sync_ws.channel.receiver import HOLD, LARGE_READ, SMALL_READ, TEND, TURN, Receiver
 from sync_ws.channel.writer import Writer
 from sync_ws.endings import Reason
 from sync_ws.errors import ConcurrentReceive, ConnectionClosed
@@ -175,6 +176,49 @@ class Alone(unittest.TestCase):
         with mock.patch("sync_ws.timing.time.monotonic", side_effect=itertools.count(50.0, 0.01)):
             self.assertRaises(TimeoutError, self.receiver.read, 0.2)
         self.assertTrue(0 < len(self.controls) < 100)
+
+    def test_one_arrival_full_of_controls_does_not_hold_a_read_up(self) -> None:
+        self.make(frame(PONG, masked=False) * 8000)
+        with mock.patch("sync_ws.timing.time.monotonic", side_effect=itertools.count(50.0, 0.01)):
+            self.assertRaises(TimeoutError, self.receiver.read, 0.2)
+        self.assertTrue(0 < len(self.controls) < 8000)
+
+    def test_fragments_that_take_several_steps_are_one_message_all_the_same(self) -> None:
+        pieces = [frame(TEXT, b"a", masked=False, fin=False), *[frame(0, b"b", masked=False, fin=False)] * 998]
+        for timeout in (None, 10):
+            self.make(b"".join(pieces) + frame(0, b"c", masked=False) + text(b"next"))
+            self.assertEqual([self.take(timeout), self.take(timeout)], ["a" + "b" * 998 + "c", "next"])
+
+    def test_who_borrows_the_reading_side_leaves_controls_for_which_there_is_no_time(self) -> None:
+        receiver = self.make(text(b"a") + frame(PING, b"?", masked=False) * 50 + text(b"b"))
+        with mock.patch("sync_ws.timing.time.monotonic", side_effect=itertools.count(50.0, TEND / 10)):
+            self.assertTrue(receiver.tend())
+        self.assertTrue(0 < len(self.controls) < 20, len(self.controls))
+        items = [self.take(0) for _ in range(52)]
+        self.assertEqual(items, ["a", *[Note("control", b"?")] * 50, "b"])
+        self.assertEqual(len(self.controls), 50)
+
+    def test_readers_of_floods_take_turns_and_who_borrows_waits_for_nobody(self) -> None:
+        flood = frame(PONG, masked=False) * 600 + text(b"a")
+        with Receiver._turn:
+            borrowed = self.make(flood)
+            self.assertTrue(in_thread(borrowed.tend))
+            self.assertEqual(list(self.inbox), ["a"])
+            self.make(flood)
+            began = time.monotonic()
+            self.assertEqual(in_thread(self.receiver.read), "a")  # not for ever, should it not come to his turn
+            self.assertGreater(time.monotonic() - began, TURN)
+        self.make(text(b"x") * 600)
+        with mock.patch.object(Receiver, "_turn", None):  # whoever is sent messages needs none
+            self.assertEqual([self.take() for _ in range(600)], ["x"] * 600)
+
+    def test_it_is_behind_while_it_has_not_come_to_the_end_of_what_was_received(self) -> None:
+        receiver = self.make(frame(PING, b"?", masked=False) + text(b"a"))
+        seen = []
+        watched = mock.patch.object(receiver, "_on_control", side_effect=lambda control: seen.append(receiver.behind))
+        with watched, mock.patch("sync_ws.protocol.frame_reader._AT_ONCE", 1):
+            self.assertEqual(receiver.read(), "a")
+        self.assertEqual((seen, receiver.behind), ([True], False))
 
     def test_a_batch_is_written_before_it_waits(self) -> None:
         for timeout in (None, 10):

@@ -63,7 +63,17 @@ class SilentOnly(Case):
     def test_unread_bytes_are_asked_for_when_they_matter(self) -> None:
         self.assertEqual([self.liveness.needs_unread(now) for now in (119, 120)], [False, True])
         self.look(120)
-        self.assertTrue(self.liveness.needs_unread(121))
+        self.assertEqual([self.liveness.needs_unread(now) for now in (129, 130)], [False, True])
+
+    def test_more_than_there_was_at_the_question_is_an_answer_at_once(self) -> None:
+        self.unread = 5
+        self.look(120)
+        self.unread, self.received = 0, 5
+        self.assertEqual(self.look(121), WAIT)
+        self.assertTrue(self.liveness.asked)
+        self.received = 6
+        self.assertEqual(self.look(122), WAIT)
+        self.assertFalse(self.liveness.asked)
 
     def test_where_an_answer_has_no_room_it_has_ten_times_as_long(self) -> None:
         self.crowded = True
