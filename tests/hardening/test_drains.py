@@ -48,7 +48,7 @@ class DrainTest(LedgerTestCase):
         wait_until(all_sent, message="what was queued has been forgotten")
 
     def test_a_burst_that_comes_when_the_queue_has_just_been_written_is_not_forgotten(self) -> None:
-        bursts = []
+        bursts: list[bool] = []
         flushed = self.keeper._flushed
 
         def and_then_a_burst(channel: Channel) -> bool:
