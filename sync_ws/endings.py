@@ -52,7 +52,8 @@ class Reason:
 
     ``code``: the close code seen by this side, 1006 when there was no Close frame, None when the connection never
     opened.  ``status``: the HTTP status of a refused opening handshake.  ``retry_after``: seconds the server asked
-    to wait, if it did.  ``permanent``: trying again cannot help (a bad certificate, say).
+    to wait, if it did.  ``permanent``: trying again cannot help (a bad certificate, say).  ``error``: what was raised,
+    without its traceback, which would keep all alive that was at work then.
     """
 
     text: str
@@ -62,6 +63,13 @@ class Reason:
     permanent: bool = False
     by_us: bool = False
     error: BaseException | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        error, seen = self.error, set[int]()
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
+            error.__traceback__ = None
+            error = error.__cause__ or error.__context__
 
     def __str__(self) -> str:
         return self.text

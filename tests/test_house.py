@@ -29,6 +29,7 @@ GROUND = {
     "headers",
     "interrupts",
     "on_demand",
+    "weak",
 }
 MAY_IMPORT = {
     "ground": set(),

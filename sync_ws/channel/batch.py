@@ -22,10 +22,9 @@ MAX_HEADER = 14  # bytes; counted for each message, so that empty ones count too
 
 
 class Batches:
-    """The batches of one writer, by thread.  ``write``: writes what the calling thread's has gathered."""
+    """The batches of one writer, by thread."""
 
-    def __init__(self, write: Callable[[], None]) -> None:
-        self.write = write
+    def __init__(self) -> None:
         self.open: dict[int, weakref.ref[Batch]] = {}  # empty nearly always, which is what ``send`` looks at
 
     def mine(self) -> Batch | None:
@@ -39,10 +38,12 @@ class Batches:
 
 
 class Batch:
-    """The context manager.  Inside another one of the same thread it does nothing: the outer one writes."""
+    """The context manager.  ``write``: writes what the calling thread has gathered.  Inside another one of the same
+    thread it does nothing: the outer one writes."""
 
-    def __init__(self, batches: Batches) -> None:
+    def __init__(self, batches: Batches, write: Callable[[], None]) -> None:
         self._batches = batches
+        self._write = write
         self._ident = 0  # of its thread, while it is the outer one
         self.items: list[tuple[int, bytes]] = []
         self.size = 0  # bytes
@@ -58,7 +59,7 @@ class Batch:
         if not self._ident:
             return
         try:
-            self._batches.write()
+            self._write()
         finally:
             self._batches.open.pop(self._ident, None)
 

@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from ..endings import Close, CloseCode, Reason
 from ..errors import ConcurrentReceive, ConnectionClosed, QueueFull
@@ -31,6 +32,7 @@ from ..protocol.frame_reader import FrameReader
 from ..protocol.frames import Control, close_payload
 from ..protocol.intercepts import Intercept
 from ..timing import Deadline
+from ..weak import weakly
 from .frame_log import FrameLog
 from .inbox import Inbox, Note
 from .limits import Limits
@@ -91,6 +93,7 @@ class Channel:
         self._closing = Closing()
         self.closing_since: float | None = None  # when our Close frame went out, monotonic
         role = "client" if client else "server"
+        closed_error = partial(_closed_error, self._closing)
         frame_log = FrameLog.wanted(logging.getLogger(f"sync_ws.{role}"), f"{transport.fileno()}")
         self.writer = Writer(
             transport,
@@ -101,8 +104,8 @@ class Channel:
             max_queued_bytes=limits.max_queued_bytes,
             max_frame=limits.max_frame,
             log=frame_log,
-            closed_error=self.closed_error,
-            on_broken=self._writing_failed,
+            closed_error=closed_error,
+            on_broken=weakly(self._writing_failed),
         )
         self.receiver = Receiver(
             transport,
@@ -119,10 +122,10 @@ class Channel:
             early=early,
             max_waiting=limits.max_waiting,
             max_waiting_bytes=limits.max_waiting_bytes,
-            on_control=self._control,
-            on_lost=self._lost,
+            on_control=weakly(self._control),
+            on_lost=weakly(self._lost),
             closing=self._closing,
-            closed_error=self.closed_error,
+            closed_error=closed_error,
         )
         # the two sides' own: a call less for every message
         self.send = self.writer.send
@@ -149,8 +152,7 @@ class Channel:
 
     def closed_error(self) -> ConnectionClosed:
         """What to raise to somebody who wants to use a channel that is not open."""
-        closing = self._closing
-        return ConnectionClosed(closing.present(), closing.sent, closing.received)
+        return _closed_error(self._closing)
 
     def read(self, timeout: float | None = None) -> Message | Note:
         """``Receiver.read``, where no signal's handler runs in the caller's thread: nothing is kept for another."""
@@ -353,6 +355,10 @@ class Channel:
         self._state_lock = threading.RLock()
         self._closing.end(Reason("the connection belongs to the parent process", CloseCode.ABNORMAL))
         self.writer.forget_in_child()
+
+
+def _closed_error(closing: Closing) -> ConnectionClosed:
+    return ConnectionClosed(closing.present(), closing.sent, closing.received)
 
 
 _channels: ToldOfForks[Channel] = ToldOfForks()

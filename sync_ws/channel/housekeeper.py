@@ -18,6 +18,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
+from collections.abc import Callable
 
 from ..endings import CloseCode, Reason
 from ..forking import ToldOfForks
@@ -25,6 +27,7 @@ from ..messages import Opcode
 from ..net.waiting import WRITABLE, Waker, wait_any
 from ..protocol.liveness import Liveness, Verdict, stopped_for
 from ..timing import Deadline
+from ..weak import weakly
 from .channel import Channel
 
 __all__ = ["Housekeeper", "TICK"]
@@ -60,7 +63,7 @@ class Housekeeper:
         self._stopping = False
         self._last_round: tuple[float, float] | None = None  # when, and how long the process had computed by then
         self._waker = Waker()
-        self._thread = threading.Thread(target=self._run, name=f"{name}-housekeeper", daemon=True)
+        self._thread = threading.Thread(target=weakly(self._run), name=f"{name}-housekeeper", daemon=True)
         _housekeepers.add(self)
 
     @property
@@ -91,7 +94,7 @@ class Housekeeper:
             liveness = Liveness(self._ping_interval, self._ping_timeout, time.monotonic(), silent_only=True)
         with self._lock:
             self._watched[channel] = _Watch(liveness)
-        channel.writer.on_queued = lambda: self.drain(channel)
+        channel.writer.on_queued = _drains(weakref.ref(self), weakref.ref(channel))
         self.drain(channel)  # what was queued before anybody was told
 
     def discard(self, channel: Channel) -> None:
@@ -216,6 +219,17 @@ class Housekeeper:
         self._lock = threading.RLock()
         self._stopping = True
         self._watched, self._draining = {}, {}
+
+
+def _drains(keeper: weakref.ref[Housekeeper], channel: weakref.ref[Channel]) -> Callable[[], None]:
+    """What a channel's writer calls; it must not keep alive what it belongs to."""
+
+    def drain() -> None:
+        there, whose = keeper(), channel()
+        if there is not None and whose is not None:
+            there.drain(whose)
+
+    return drain
 
 
 _housekeepers: ToldOfForks[Housekeeper] = ToldOfForks()

@@ -72,7 +72,7 @@ class Writer:
         self._log = log
         self._closed_error = closed_error
         self._on_broken = on_broken
-        self.batches = Batches(self.write_batch)
+        self.batches = Batches()
         # guards everything below, and every write to the transport; any thread, never while waiting
         self._lock = threading.RLock()
         self._busy = False  # somebody is in here: the same thread may be interrupted and come again
@@ -140,7 +140,7 @@ class Writer:
 
     def batch(self) -> Batch:
         """Gather what this thread sends inside: see ``Connection.batch``."""
-        return Batch(self.batches)
+        return Batch(self.batches, self.write_batch)
 
     def write_batch(self, wait: bool = True) -> None:
         """Write what this thread has gathered, if it has; ``wait``: until it is in the kernel."""

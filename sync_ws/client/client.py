@@ -127,7 +127,7 @@ class Client(Conversation):
         if reason is None:
             return self
         if isinstance(reason.error, HandshakeError):
-            raise reason.error
+            raise _once_more(reason.error)
         raise HandshakeError(reason)
 
     def _start(self, awaited: bool = False) -> None:
@@ -365,3 +365,11 @@ def _check_goodbye(code: int, reason: str) -> None:
     if not isinstance(reason, str) or isinstance(code, bool) or not isinstance(code, int):
         raise TypeError(f"a close code is a whole number and its reason a string, not {code!r} and {reason!r}")
     check_close(code, reason)
+
+
+def _once_more(error: HandshakeError) -> HandshakeError:
+    """The same to be raised: raising adds a traceback, which would keep the client alive that keeps the error."""
+    another = type(error).__new__(type(error), *error.args)
+    another.__dict__.update(error.__dict__)
+    another.__cause__ = error.__cause__
+    return another

@@ -307,10 +307,13 @@ class Dial(Io):
             "host": given_host[0] if given_host else self._target.host_header,
         }
         options.update({"origin": self._origin} if self._origin else {"suppress_origin": True})
+        handshaker = websocket.WebSocket()
         try:
-            websocket.WebSocket().connect(self._target.text, **options)  # type: ignore[no-untyped-call]
+            handshaker.connect(self._target.text, **options)  # type: ignore[no-untyped-call]
         except (websocket.WebSocketException, Refused, HandshakeError, ValueError, OSError, EOFError) as exc:
             raise self._explain(stream, stream.failure or exc) from exc
+        finally:
+            vars(handshaker).clear()  # it and its buffer hold on to each other, and to the stream
         assert stream.response is not None
         try:
             agreed = handshake.verify(stream.response, stream.key, self._subprotocols, self._compression)

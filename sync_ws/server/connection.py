@@ -33,6 +33,7 @@ from ..protocol.handshake import Agreed
 from ..protocol.http_head import Request
 from ..protocol.intercepts import HEART_BEAT
 from ..timing import Deadline
+from ..weak import weakly
 
 __all__ = ["Connection"]
 
@@ -71,7 +72,7 @@ class Connection(Conversation, simple_websocket.Server):  # type: ignore[misc]
         limits: Limits | None = None,
         early: bytes = b"",
         on_heart_beat: Callable[[Connection, str], None] | None = None,
-        on_end: Callable[[Connection, Reason], object] | None = None,
+        on_end: Callable[[Reason], object] = lambda reason: None,
     ) -> None:
         Conversation.__init__(self, Inbox())  # and not simple_websocket.Server's, see the module
         self.name = name
@@ -86,8 +87,8 @@ class Connection(Conversation, simple_websocket.Server):  # type: ignore[misc]
             self._inbox,
             client=False,
             limits=limits or Limits(),
-            on_end=lambda reason: on_end(self, reason) if on_end is not None else None,
-            intercepts={HEART_BEAT: self._answer_heart_beat},
+            on_end=on_end,
+            intercepts={HEART_BEAT: weakly(self._answer_heart_beat)},
             deflate=Deflate(agreed.deflate) if agreed.deflate else None,
             early=early,
         )

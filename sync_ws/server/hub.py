@@ -35,6 +35,7 @@ from ..protocol.frames import encode_frame
 from ..protocol.handshake import Agreed
 from ..protocol.http_head import Request
 from ..timing import Deadline
+from ..weak import weakly
 from . import voice
 from .answers import come_again
 from .connection import Connection
@@ -96,7 +97,7 @@ class Hub:
             check_function("handler", handler, "a connection")
         self._handler = handler
         self._name = name
-        self._bus = EventBus(EVENTS, on_error=self._event_function_raised)
+        self._bus = EventBus(EVENTS, on_error=weakly(self._event_function_raised))
         self._registry: Registry[Connection] = Registry(name_policy, max_connections)
         self._housekeeper: Housekeeper | None = None  # set with RUNNING, for good
         self._life = Life()
@@ -320,7 +321,7 @@ class Hub:
                 early=early,
                 on_heart_beat=self._heart_beat,
                 # the name is free as soon as the connection has ended, though its handler may still be at work
-                on_end=lambda conn, reason: self._registry.release(claim),
+                on_end=lambda reason: self._registry.release(claim),
             )
         except BaseException:
             self.withdraw(claim)

@@ -61,13 +61,16 @@ class Listener:
         self._begun = False
         _listeners.add(self)
 
-    def start(self, name: str) -> None:
-        """Begin to accept; nothing after ``stop``.  RuntimeError when the system has no thread to give."""
+    def start(self, name: str, owner: object = None) -> None:
+        """Begin to accept; nothing after ``stop``.  RuntimeError when the system has no thread to give.
+
+        ``owner``: what is to live as long as the thread, whether or not anybody else holds on to it.
+        """
         if self._stopping.is_set():
             return
         self._begun = True
         self._waker = Waker()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(owner,), name=name, daemon=True)
         try:
             self._thread.start()
         except RuntimeError:
@@ -98,7 +101,7 @@ class Listener:
             self._stopping.set()
             self._close()
 
-    def _run(self) -> None:
+    def _run(self, owner: object) -> None:
         try:
             while not self._stopping.is_set():
                 wait(self._sock.fileno(), READABLE, None, self._waker)

@@ -23,7 +23,7 @@ class Alone(unittest.TestCase):
 
     def setUp(self) -> None:
         self.written: list[list[tuple[int, bytes]]] = []
-        self.batches = Batches(self.write)
+        self.batches = Batches()
 
     def write(self) -> None:
         batch = self.batches.mine()
@@ -32,7 +32,7 @@ class Alone(unittest.TestCase):
 
     def test_what_was_gathered_is_written_when_the_block_is_left(self) -> None:
         self.assertIsNone(self.batches.mine())
-        with (batch := Batch(self.batches)):
+        with (batch := Batch(self.batches, self.write)):
             self.assertIs(self.batches.mine(), batch)
             batch.add(1, b"one")
             batch.add(2, b"")
@@ -41,20 +41,19 @@ class Alone(unittest.TestCase):
         self.assertEqual((self.batches.mine(), self.batches.open), (None, {}))
 
     def test_an_inner_one_does_nothing(self) -> None:
-        with (outer := Batch(self.batches)):
-            with Batch(self.batches):
+        with (outer := Batch(self.batches, self.write)):
+            with Batch(self.batches, self.write):
                 self.assertIs(self.batches.mine(), outer)
             self.assertEqual(self.written, [])
         self.assertEqual(self.written, [[]])
 
     def test_a_write_that_raises_ends_it_all_the_same(self) -> None:
-        self.batches.write = mock.Mock(side_effect=ConnectionError)
-        with self.assertRaises(ConnectionError), Batch(self.batches):
+        with self.assertRaises(ConnectionError), Batch(self.batches, mock.Mock(side_effect=ConnectionError)):
             pass
         self.assertEqual(self.batches.open, {})
 
     def test_one_that_was_left_by_an_interrupt_is_no_batch_any_more(self) -> None:
-        left = Batch(self.batches)
+        left = Batch(self.batches, self.write)
         left.__enter__()
         del left
         self.assertEqual(len(self.batches.open), 1)
@@ -63,7 +62,7 @@ class Alone(unittest.TestCase):
 
     def test_it_belongs_to_the_thread_that_opened_it(self) -> None:
         seen: list[object] = []
-        with Batch(self.batches):
+        with Batch(self.batches, self.write):
             other = threading.Thread(target=lambda: seen.append(self.batches.mine()))
             other.start()
             join(other)

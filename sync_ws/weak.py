@@ -1,0 +1,34 @@
+"""Callbacks that do not keep their object alive.
+
+Why so: who hands its own method to what it owns is in a circle with it.  Then both wait for the garbage collector,
+which programs that mind its pauses turn off, and whatever a closed connection held stays for good.
+
+Threading: what ``weakly`` returns may be called from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+from weakref import WeakMethod
+
+__all__ = ["weakly"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def weakly(method: Callable[P, R]) -> Callable[P, R]:
+    """A function that calls the bound ``method``, for something that does not outlive its object in use.
+
+    ReferenceError when it does.
+    """
+    reference = WeakMethod(method)
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        found = reference()
+        if found is None:
+            raise ReferenceError("what this belongs to is gone")
+        return found(*args, **kwargs)
+
+    return call
