@@ -25,11 +25,12 @@ from ..errors import ConcurrentReceive, ConnectionClosed, QueueFull
 from ..forking import ToldOfForks
 from ..interrupts import Flag
 from ..messages import Message, Opcode
+from ..net.heap import give_back
 from ..net.transport import Transport
 from ..protocol.closing import Action, Closing, Happening, Phase, check_close
 from ..protocol.deflate import Deflate
 from ..protocol.frame_reader import FrameReader
-from ..protocol.frames import Control, close_payload
+from ..protocol.frames import LARGE_BLOCK, Control, close_payload
 from ..protocol.intercepts import Intercept
 from ..timing import Deadline
 from ..weak import weakly
@@ -84,6 +85,7 @@ class Channel:
         self._inbox = inbox
         self._client = client
         self._limits = limits
+        self._compressed = deflate is not None
         self._on_end = on_end
         self._on_pong = on_pong
         self._intercepts = intercepts or {}
@@ -348,6 +350,9 @@ class Channel:
         self._transport.shutdown()
         with self.receiver.lock:
             self.writer.close_transport()
+        # what was compressed may have been large, however little of it was on the wire
+        if self._compressed or self.bytes_received + self.writer.bytes_sent >= LARGE_BLOCK:
+            give_back()
 
     def _forget_in_child(self) -> None:
         """After fork: this process has no part in the connection; close the copy of the descriptor, say nothing."""

@@ -50,7 +50,7 @@ FIN = 0x80
 RSV1 = 0x40
 MASKED = 0x80
 LARGE_BLOCK = 256 * 1024  # bytes: a payload from here on is worth keeping memory for
-KEPT_BLOCK = 4 << 20  # bytes: the largest block that is kept; up to twice as much may then lie unused
+KEPT_BLOCK = 2 << 20  # bytes: the largest block that is kept; in each arena up to twice as much may then lie unused
 _blocks_kept = False
 _TWO_BYTES = struct.Struct("!H")
 _HEAD_16 = struct.Struct("!BBH")
@@ -113,7 +113,8 @@ def keep_large_blocks() -> None:
 
     glibc gives a block of 1 MiB back to the system when it is freed, and touching fresh pages then takes ten times as
     long as all else about the message (1.2 ms against 0.1 ms).  Its threshold follows the largest block freed so far,
-    as mallopt(3) documents; this frees one that was never touched.  Other C libraries do not mind.
+    as mallopt(3) documents; this frees one that was never touched.  Larger ones raise it again as they come.  When a
+    connection has ended, ``net.heap`` gives back what lies unused.  Other C libraries do not mind.
     """
     global _blocks_kept
     if not _blocks_kept:

@@ -1,0 +1,59 @@
+"""A server in a process of its own that tells how much memory that has:
+
+    python -m tests.hardening.measured HANDLER
+
+Prints its port; then, for each line on its standard input, its resident bytes, and how many connections there are.
+
+Threading: a connection's handler runs in its thread; the rest is for the main thread.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+from sync_ws import Connection, Server
+
+__all__ = ["resident"]
+
+
+def resident() -> int | None:
+    """Bytes of this process in memory, None where the system does not tell."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return None
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _receives_nothing(conn: Connection) -> None:
+    threading.Event().wait()
+
+
+def _receives_twenty(conn: Connection) -> None:
+    for _ in range(20):
+        conn.recv()
+    print("took twenty", flush=True)
+    threading.Event().wait()
+
+
+def _echo(conn: Connection) -> None:
+    for message in conn:
+        conn.send(message)
+
+
+HANDLERS = {"nothing": _receives_nothing, "twenty": _receives_twenty, "echo": _echo}
+
+
+def main(handler: str) -> None:
+    """See the module."""
+    server = Server("127.0.0.1", 0, HANDLERS[handler], compression=True).start()
+    print("port", server.port, flush=True)
+    for _ in sys.stdin:
+        print("resident", resident() or 0, len(server.connections), flush=True)
+    os._exit(0)  # handlers that wait for ever are no reason to wait for them
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

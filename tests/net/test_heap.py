@@ -1,0 +1,57 @@
+"""Free memory given back: once for all who ask at a time, and nothing at all where the C library has no such function."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import unittest
+from unittest import mock
+
+from sync_ws.net import heap
+from tests.support.wire import join
+
+
+class HeapTest(unittest.TestCase):
+    def setUp(self) -> None:
+        for name, value in (("_trim", None), ("_looked_for", False)):
+            patch = mock.patch.object(heap, name, value)
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def test_the_c_library_is_asked_to_keep_nothing(self) -> None:
+        library = mock.Mock()
+        with mock.patch.object(ctypes, "CDLL", return_value=library):
+            heap.give_back()
+            heap.give_back()
+        self.assertEqual(library.malloc_trim.mock_calls, [mock.call(0)] * 2)
+
+    def test_one_that_has_no_such_function_is_looked_at_once(self) -> None:
+        for missing in (mock.Mock(spec=[]), OSError(), TypeError()):
+            self.setUp()
+            with mock.patch.object(ctypes, "CDLL", side_effect=[missing]):
+                heap.give_back()
+                heap.give_back()
+            self.assertIsNone(heap._trim)
+
+    def test_who_comes_while_another_is_at_it_leaves_it_to_him(self) -> None:
+        calls: list[str] = []
+        other = threading.Thread(target=heap.give_back)
+
+        def trim(pad: int) -> None:
+            calls.append(threading.current_thread().name)
+            if len(calls) == 1:
+                other.start()
+                join(other)
+
+        with mock.patch.object(heap, "_trim", trim), mock.patch.object(heap, "_looked_for", True):
+            heap.give_back()
+        self.assertEqual(calls, [threading.current_thread().name] * 2)
+
+    def test_one_that_was_interrupted_stands_in_nobodys_way(self) -> None:
+        trim = mock.Mock(side_effect=[KeyboardInterrupt, None])
+        with mock.patch.object(heap, "_trim", trim), mock.patch.object(heap, "_looked_for", True):
+            self.assertRaises(KeyboardInterrupt, heap.give_back)
+            other = threading.Thread(target=heap.give_back)
+            other.start()
+            join(other)
+        self.assertEqual(trim.call_count, 2)
