@@ -1,7 +1,7 @@
 """The C library's free memory, given back to the system.
 
-Why so: a thread's blocks come from an arena that it shares with few others, and what is freed in the middle of one stays
-with the process: 70 MiB after a burst of 1 MiB messages on 50 connections, nothing of it in use.  glibc's
+Why so: a thread's blocks come from an arena that it shares with few others, and what is freed in the middle of one
+stays with the process: 70 MiB after a burst of 1 MiB messages on 50 connections, nothing of it in use.  glibc's
 ``malloc_trim`` gives the pages back, of all arenas, in some tenths of a millisecond.  It helps most before the thread
 that freed the blocks has ended, so whoever closes a connection that had large messages calls it.  No setting of the
 process is changed.  Other C libraries have no such function, and other habits.

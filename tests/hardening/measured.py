@@ -2,7 +2,8 @@
 
     python -m tests.hardening.measured HANDLER
 
-Prints its port; then, for each line on its standard input, its resident bytes, and how many connections there are.
+Prints its port; then, for each line on its standard input, its resident bytes, how many connections there are, and how
+many of them have taken twenty messages.
 
 Threading: a connection's handler runs in its thread; the rest is for the main thread.
 """
@@ -27,6 +28,9 @@ def resident() -> int | None:
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+_took_twenty: list[Connection] = []
+
+
 def _receives_nothing(conn: Connection) -> None:
     threading.Event().wait()
 
@@ -34,7 +38,7 @@ def _receives_nothing(conn: Connection) -> None:
 def _receives_twenty(conn: Connection) -> None:
     for _ in range(20):
         conn.recv()
-    print("took twenty", flush=True)
+    _took_twenty.append(conn)
     threading.Event().wait()
 
 
@@ -51,7 +55,7 @@ def main(handler: str) -> None:
     server = Server("127.0.0.1", 0, HANDLERS[handler], compression=True).start()
     print("port", server.port, flush=True)
     for _ in sys.stdin:
-        print("resident", resident() or 0, len(server.connections), flush=True)
+        print("resident", resident() or 0, len(server.connections), len(_took_twenty), flush=True)
     os._exit(0)  # handlers that wait for ever are no reason to wait for them
 
 

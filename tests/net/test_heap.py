@@ -1,4 +1,4 @@
-"""Free memory given back: once for all who ask at a time, and nothing at all where the C library has no such function."""
+"""Free memory given back: once for all who ask at a time, and not where the C library has no such function."""
 
 from __future__ import annotations
 
