@@ -26,6 +26,7 @@ from ..forking import ToldOfForks
 from ..messages import Opcode
 from ..net.waiting import WRITABLE, Waker, wait_any
 from ..protocol.liveness import Liveness, Verdict, stopped_for
+from ..protocol.masking import load_numpy
 from ..timing import Deadline
 from ..weak import weakly
 from .channel import Channel
@@ -166,6 +167,7 @@ class Housekeeper:
                 self._look_after(channel, watch, now, lost)
             except Exception:
                 self._failed(channel)
+        load_numpy()
 
     def _tend_all(self, unread: list[tuple[Channel, _Watch]]) -> None:
         """Read for those for whom nobody has read since the last round, as far as the time for it goes."""

@@ -30,6 +30,7 @@ from ..events import EventBus
 from ..interrupts import Flag
 from ..net.transport import transport_for
 from ..protocol.deflate import Deflate
+from ..protocol.masking import load_numpy
 from ..timing import Deadline
 from .dial import Established
 from .events import Closed, Error, GaveUp, HeartbeatAnswered, Opened, Reconnected, Reconnecting
@@ -344,6 +345,7 @@ class ClientThread(threading.Thread):
                 readable = channel.wait_readable(TICK)
                 channel.tend()  # also when nothing came: there may be room now for what had to wait
                 channel.end_overdue()
+                load_numpy()
                 # somebody is in recv(), or enough messages wait to be taken
                 if readable and channel.bytes_received == before:
                     line.await_end(channel, Deadline(TICK))

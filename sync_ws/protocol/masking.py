@@ -12,25 +12,39 @@ So: an int XOR for small payloads, ``bytes.translate`` over every fourth byte fr
 importable.  Importing numpy takes some tenths of a second and some 20 MB, so it waits for the first payload of
 32 KB, unless the program has imported it anyway.  ``SYNC_WS_NO_NUMPY=1`` in the environment does without.
 
-Threading: pure functions but for the pool of keys, which relies on ``list.pop`` being atomic.
+The import is not for whoever has that payload in hand, with a lock held and an interrupt perhaps on its way:
+an import that breaks off leaves a module that nobody can import any more.  So ``mask_in_place`` only says that it is
+wanted, and whoever looks after connections calls ``load_numpy`` in a quiet moment, in a thread that no signal comes to.
+It is tried once; whatever goes wrong means that we go on without.
+
+Threading: pure functions but for the pool of keys, which relies on ``list.pop`` being atomic, and for ``load_numpy``:
+any thread may call it, one at a time is seen to by the import.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Any
 
-__all__ = ["apply_mask", "mask_in_place", "new_key"]
+__all__ = ["apply_mask", "load_numpy", "mask_in_place", "new_key"]
+
+log = logging.getLogger("sync_ws")
 
 TRANSLATE_FROM = 1024  # bytes: from here on translate beats the int
 IMPORT_NUMPY_FROM = 32 * 1024  # bytes: worth the import
 KEYS_AT_ONCE = 256
+# what importing numpy takes at most: OpenBLAS ends the whole process when it does not get its address space
+ADDRESS_SPACE = 96 << 20  # bytes
+ADDRESS_SPACE_A_CORE = 48 << 20
+DESCRIPTORS = 4
 
 _keys: list[bytes] = []
 _tables: list[bytes] = []  # filled at first use: 64 KB that a server of small messages never needs
 _numpy: Any = None
-_numpy_wanted = os.environ.get("SYNC_WS_NO_NUMPY", "") in ("", "0")
+_wanted = False  # there was a payload that it would have been good for
+_tried = os.environ.get("SYNC_WS_NO_NUMPY", "") not in ("", "0")
 
 
 def new_key() -> bytes:
@@ -61,8 +75,8 @@ def apply_mask(payload: bytes | bytearray | memoryview, key: bytes) -> bytes:
 
 def mask_in_place(payload: bytearray, key: bytes) -> None:
     """The same, without another copy of a large ``payload``: memory not touched before is what takes the time."""
-    size = len(payload)
-    numpy = _numpy or _load_numpy(size)
+    global _wanted
+    size, numpy = len(payload), _numpy
     if numpy:
         words = size >> 2
         array = numpy.frombuffer(payload, numpy.uint32, words)
@@ -70,6 +84,8 @@ def mask_in_place(payload: bytearray, key: bytes) -> None:
         for at in range(words << 2, size):
             payload[at] ^= key[at & 3]
         return
+    if size >= IMPORT_NUMPY_FROM or "numpy" in sys.modules:
+        _wanted = True
     if len(_tables) < 256:
         # assigned as a whole: another thread must not see a part of it
         _tables[:] = [bytes(a ^ b for a in range(256)) for b in range(256)]
@@ -77,15 +93,42 @@ def mask_in_place(payload: bytearray, key: bytes) -> None:
         payload[lane::4] = payload[lane::4].translate(_tables[key[lane]])
 
 
-def _load_numpy(size: int) -> Any:
-    """numpy, if it is wanted now and to be had; None otherwise."""
-    global _numpy, _numpy_wanted
-    if not _numpy_wanted or (size < IMPORT_NUMPY_FROM and "numpy" not in sys.modules):
-        return None
+def load_numpy() -> None:
+    """Import it, if it is wanted and that has not been tried.  In a thread that no signal comes to, under no lock."""
+    global _numpy, _tried
+    if _tried or not _wanted or _being_imported():
+        return
+    _tried = True
     try:
+        if "numpy" not in sys.modules:
+            _rehearse()
         import numpy
-    except ImportError:
-        _numpy_wanted = False
-        return None
+
+        sample = bytearray(range(8))
+        array = numpy.frombuffer(sample, numpy.uint32, 2)
+        array ^= numpy.frombuffer(b"abcd", numpy.uint32)
+        if sample != apply_mask(bytes(range(8)), b"abcd"):
+            raise ValueError("numpy does not calculate as it should")
+    except Exception as exc:  # not installed; or no memory, no descriptors, half a module, and whatever comes of that
+        if not isinstance(exc, ModuleNotFoundError):
+            log.info("going on without numpy for large messages: %s", repr(exc)[:200])
+        return
     _numpy = numpy
-    return numpy
+
+
+def _being_imported() -> bool:
+    """Whether another thread is in the middle of it."""
+    spec = getattr(sys.modules.get("numpy"), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
+
+
+def _rehearse() -> None:
+    """MemoryError or OSError if there is not what the import will take."""
+    bytes(ADDRESS_SPACE + ADDRESS_SPACE_A_CORE * (os.cpu_count() or 1))  # not touched, so only its addresses are taken
+    opened: list[int] = []
+    try:
+        while len(opened) < DESCRIPTORS:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)

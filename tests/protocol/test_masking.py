@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import threading
+import types
+import unittest
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -25,7 +27,7 @@ DATA = os.urandom(max(SIZES))
 
 
 def without_numpy() -> Any:
-    return mock.patch.multiple(masking, _numpy=None, _numpy_wanted=False)
+    return mock.patch.multiple(masking, _numpy=None, _tried=True)
 
 
 def with_numpy() -> Any:
@@ -109,27 +111,87 @@ class Masks(LedgerTestCase):
 
 
 class Numpy(LedgerTestCase):
-    def run_alone(self, code: str, **environ: str) -> str:
+    def run_alone(self, code: str, *arguments: object, **environ: str) -> str:
         code = f"import sys\nfrom sync_ws.protocol.masking import *\nfrom sync_ws.protocol import masking\n{code}"
         env = {**os.environ, **environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout.strip()
 
     @needs("numpy")
-    def test_it_is_imported_at_the_first_large_payload_only(self) -> None:
-        code = 'print("numpy" in sys.modules, end=" ")\napply_mask(bytes({}), b"abcd")\nprint("numpy" in sys.modules)'
-        self.assertEqual(self.run_alone(code.format(32767), SYNC_WS_NO_NUMPY="0"), "False False")
-        self.assertEqual(self.run_alone(code.format(32768), SYNC_WS_NO_NUMPY="0"), "False True")
+    def test_it_is_imported_by_who_looks_after_connections_and_only_once_a_payload_was_large(self) -> None:
+        code = """
+mask = bytearray({size})
+mask_in_place(mask, b"abcd")
+print("numpy" in sys.modules, end=" ")
+load_numpy()
+print("numpy" in sys.modules, masking._numpy is sys.modules.get("numpy", 0))
+again = bytearray({size})
+mask_in_place(again, b"abcd")
+assert again == mask
+"""
+        self.assertEqual(self.run_alone(code.format(size=32767), SYNC_WS_NO_NUMPY="0"), "False False False")
+        self.assertEqual(self.run_alone(code.format(size=32768), SYNC_WS_NO_NUMPY="0"), "False True True")
+
+    @needs("numpy")
+    def test_one_that_the_program_imported_is_used_for_smaller_payloads_too(self) -> None:
+        code = "import numpy\napply_mask(bytes(1024), b'abcd')\nload_numpy()\nprint(masking._numpy is numpy)"
+        self.assertEqual(self.run_alone(code, SYNC_WS_NO_NUMPY="0"), "True")
 
     def test_the_environment_can_do_without(self) -> None:
-        code = 'apply_mask(bytes(100000), b"abcd")\nprint("numpy" in sys.modules)'
+        code = 'apply_mask(bytes(100000), b"abcd")\nload_numpy()\nprint("numpy" in sys.modules)'
         self.assertEqual(self.run_alone(code, SYNC_WS_NO_NUMPY="1"), "False")
 
-    def test_where_it_cannot_be_imported_masking_works_and_does_not_ask_again(self) -> None:
-        with mock.patch.multiple(masking, _numpy=None, _numpy_wanted=True), mock.patch.dict(sys.modules, numpy=None):
-            self.assertEqual(apply_mask(DATA[:40_000], KEY), xor(DATA[:40_000], KEY))
-            self.assertFalse(masking._numpy_wanted)
+    def wanted(self) -> Any:
+        """As if it had not been tried, and the first large payload had come."""
+        return mock.patch.multiple(masking, _numpy=None, _tried=False, _wanted=True)
+
+    def load_with(self, module: Any) -> None:
+        """With what ``import numpy`` finds."""
+        with mock.patch.dict(sys.modules, numpy=module):
+            masking.load_numpy()
+
+    def test_whatever_goes_wrong_means_without_and_it_is_tried_once(self) -> None:
+        wrong = mock.Mock(__spec__=None)
+        wrong.frombuffer.side_effect = lambda *args: bytearray(8)  # calculates nothing
+        half = types.ModuleType("numpy")  # as an import that broke off leaves it
+        for module in (None, half, wrong, mock.Mock(__spec__=None, frombuffer=mock.Mock(side_effect=MemoryError))):
+            with self.wanted():
+                self.load_with(module)
+                self.assertEqual((masking._numpy, masking._tried), (None, True))
+                with mock.patch("builtins.__import__", side_effect=AssertionError("tried twice")):
+                    masking.load_numpy()
+                self.assertEqual(apply_mask(DATA[:40_000], KEY), xor(DATA[:40_000], KEY))
+
+    def test_one_that_another_thread_is_importing_now_is_left_alone_for_now(self) -> None:
+        module = types.ModuleType("numpy")
+        module.__spec__ = mock.Mock(_initializing=True)
+        with self.wanted():
+            self.load_with(module)
+            self.assertEqual((masking._numpy, masking._tried), (None, False))
+
+    @needs("numpy")
+    def test_without_memory_or_descriptors_it_is_not_begun(self) -> None:
+        code = """
+import os, resource
+apply_mask(bytes(100000), b"abcd")
+if sys.argv[1] == "memory":
+    with open("/proc/self/statm") as file:
+        space = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (space + int(sys.argv[2]),) * 2)
+else:
+    used = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + int(sys.argv[2]),) * 2)
+load_numpy()
+assert apply_mask(bytes(100000), b"abcd")[-4:] == b"abcd"
+print([name for name in sys.modules if name.startswith("numpy")], masking._numpy)
+"""
+        if not sys.platform.startswith("linux"):
+            raise unittest.SkipTest("limits as Linux has them")
+        for kind, left in (("memory", 1 << 20), ("memory", 64 << 20), ("descriptors", 0), ("descriptors", 3)):
+            with self.subTest(kind, left=left):
+                self.assertEqual(self.run_alone(code, kind, left, SYNC_WS_NO_NUMPY="0"), "[] None")
 
 
 class Keys(LedgerTestCase):
