@@ -65,7 +65,10 @@ class Reason:
     error: BaseException | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        error, seen = self.error, set[int]()
+        error = self.error
+        if error is None:
+            return
+        seen = set[int]()
         while error is not None and id(error) not in seen:
             seen.add(id(error))
             error.__traceback__ = None

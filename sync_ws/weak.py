@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
-from weakref import WeakMethod
+from weakref import ref
 
 __all__ = ["weakly"]
 
@@ -23,12 +23,12 @@ def weakly(method: Callable[P, R]) -> Callable[P, R]:
 
     ReferenceError when it does.
     """
-    reference = WeakMethod(method)
+    reference, function = ref(method.__self__), method.__func__  # type: ignore[attr-defined]
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         found = reference()
         if found is None:
             raise ReferenceError("what this belongs to is gone")
-        return found(*args, **kwargs)
+        return function(found, *args, **kwargs)  # type: ignore[no-any-return]
 
     return call

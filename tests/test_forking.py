@@ -14,7 +14,8 @@ from pathlib import Path
 from unittest import mock
 
 from sync_ws.channel.housekeeper import Housekeeper
-from sync_ws.forking import NO_FORK, ToldOfForks, close_fully, close_in_child
+from sync_ws.forking import ToldOfForks, close_fully, close_in_child, no_fork
+from sync_ws.interrupts import owned
 from sync_ws.testing import LedgerTestCase
 from tests.support.uncovered import uncovered
 from tests.support.wire import fork, join
@@ -77,8 +78,14 @@ class ForkingTest(unittest.TestCase):
 
 @unittest.skipUnless(hasattr(os, "fork"), "no fork here")
 class Descriptors(LedgerTestCase):
+    def fork_and_wait(self) -> None:
+        child = fork()
+        if not child:
+            os._exit(0)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+
     def test_a_child_closes_its_copies_and_the_parent_keeps_them(self) -> None:
-        with NO_FORK:
+        with no_fork():
             ours, theirs = socket.socketpair()
             close_in_child(ours)
         child = fork()
@@ -96,7 +103,7 @@ class Descriptors(LedgerTestCase):
         between, go_on = threading.Event(), threading.Event()
 
         def make() -> None:
-            with NO_FORK:
+            with no_fork():
                 ours, theirs = socket.socketpair()
                 between.set()
                 go_on.wait(10)
@@ -118,9 +125,38 @@ class Descriptors(LedgerTestCase):
 
     def test_no_child_is_made_while_one_is_closed(self) -> None:
         closing = mock.Mock()
-        closing.close.side_effect = lambda: self.assertTrue(NO_FORK._is_owned())  # type: ignore[attr-defined]
+        closing.close.side_effect = lambda: self.assertTrue(owned(no_fork()))
         close_fully(closing)
         closing.close.assert_called_once_with()
+
+    def test_a_signal_handler_may_fork_where_no_child_is_made_while_another_thread_wants_to(self) -> None:
+        other = threading.Thread(target=self.fork_and_wait)
+        with no_fork():
+            other.start()
+            for _ in range(20):
+                self.fork_and_wait()  # as the handler of a signal that came here would
+        join(other)
+
+    def test_nor_do_they_wait_for_each_other_where_others_have_locks_of_forks(self) -> None:
+        hooked = [(threading.Lock(), threading.Event())]
+
+        def before() -> None:
+            for lock, taken in hooked:
+                lock.acquire()
+                taken.set()
+
+        def after() -> None:
+            for lock, _ in hooked:
+                lock.release()
+
+        os.register_at_fork(before=before, after_in_parent=after, after_in_child=after)
+        self.addCleanup(hooked.clear)
+        other = threading.Thread(target=self.fork_and_wait)
+        with no_fork(), mock.patch("sync_ws.forking.PATIENCE", 0.1):
+            other.start()
+            hooked[0][1].wait(10)  # it has that lock, and wants those that this thread has
+            self.fork_and_wait()
+        join(other)
 
     def test_forks_may_follow_each_other_in_parent_and_child(self) -> None:
         child = fork()
@@ -132,7 +168,7 @@ class Descriptors(LedgerTestCase):
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 7)
 
         def take() -> None:
-            with NO_FORK:
+            with no_fork():
                 pass
 
         taker = threading.Thread(target=take)

@@ -27,7 +27,7 @@ from ..interrupts import Flag
 from ..messages import Message, Opcode
 from ..net.heap import give_back
 from ..net.transport import Transport
-from ..protocol.closing import Action, Closing, Happening, Phase, check_close
+from ..protocol.closing import Action, Actions, Closing, Happening, Phase, check_close
 from ..protocol.deflate import Deflate
 from ..protocol.frame_reader import FrameReader
 from ..protocol.frames import LARGE_BLOCK, Control, close_payload
@@ -42,6 +42,7 @@ from .writer import Writer
 
 __all__ = ["Channel", "Intercepts"]
 
+_client_log, _server_log = logging.getLogger("sync_ws.client"), logging.getLogger("sync_ws.server")
 PING_STEP = 0.05  # seconds between two looks for a Pong that another thread may read
 _ping_numbers = itertools.count(1)
 LINGER = 1.0  # seconds given to a peer to read our Close frame and end the stream
@@ -94,9 +95,8 @@ class Channel:
         self._pings: dict[bytes, _Ping] = {}  # by payload; each entry is its own thread's
         self._closing = Closing()
         self.closing_since: float | None = None  # when our Close frame went out, monotonic
-        role = "client" if client else "server"
         closed_error = partial(_closed_error, self._closing)
-        frame_log = FrameLog.wanted(logging.getLogger(f"sync_ws.{role}"), f"{transport.fileno()}")
+        frame_log = FrameLog.wanted(_client_log if client else _server_log, transport.fileno())
         self.writer = Writer(
             transport,
             masked=client,
@@ -151,6 +151,11 @@ class Channel:
     def reason(self) -> Reason | None:
         """Why it ended, None while it has not."""
         return self._closing.reason
+
+    @property
+    def close_frames(self) -> tuple[Close | None, Close | None]:
+        """Ours and the peer's, each None while there is none."""
+        return self._closing.sent, self._closing.received
 
     def closed_error(self) -> ConnectionClosed:
         """What to raise to somebody who wants to use a channel that is not open."""
@@ -258,14 +263,14 @@ class Channel:
         about: str = "",
         reason: Reason | None = None,
         error: OSError | None = None,
-    ) -> Action:
+    ) -> Actions:
         """Take the table's step and do what it says; nothing of that under the state lock."""
         with self._state_lock:
             step = self._closing.happens(what, close, about=about, reason=reason, error=error)
-            if step.action and what is Happening.CLOSE:
+            if step.actions and what is Happening.CLOSE:
                 self.closing_since = time.monotonic()
-        action = step.action
-        if Action.SEND_CLOSE in action:
+        actions = step.actions
+        if Action.SEND_CLOSE in actions:
             try:
                 if what is Happening.CLOSE:
                     self.writer.write_batch(wait=False)  # a peer that does not read must not hold up close()
@@ -276,21 +281,21 @@ class Channel:
                 first = self._closing.end(step.reason)
             if first:
                 self._on_end(step.reason)
-        ends = Action.END_WRITING in action or (Action.SERVER_ENDS_WRITING in action and not self._client)
+        ends = Action.END_WRITING in actions or (Action.SERVER_ENDS_WRITING in actions and not self._client)
         if ends and not self.writer.queued[0]:  # else the Close frame waits there; release() ends the stream behind it
             self._transport.shutdown(socket.SHUT_WR)
-        if Action.DROP in action:
+        if Action.DROP in actions:
             self.writer.fail()
-        if Action.CUT in action:
+        if Action.CUT in actions:
             self._transport.shutdown()
-        return action
+        return actions
 
     def start_close(self, code: int, reason: str) -> bool:
         """Send a Close frame and return at once; False if the channel was closing or ended already.
 
         ValueError for a code that must not be sent or a reason of more than 123 bytes.
         """
-        return self._happens(Happening.CLOSE, check_close(code, reason)) is not Action.NOTHING
+        return bool(self._happens(Happening.CLOSE, check_close(code, reason)))
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "", timeout: float | None = None) -> None:
         """The closing handshake (RFC 6455 section 7): back when it is done, or given up after ``timeout`` seconds.
@@ -339,10 +344,13 @@ class Channel:
     def release(self) -> None:
         """Give the descriptor back; by the owner, once the channel has ended.  Idempotent."""
         assert self.ended
-        if self._happens(Happening.RELEASE) is Action.NOTHING:
+        with self._state_lock:
+            step = self._closing.happens(Happening.RELEASE)
+        if not step.actions:
             return
         deadline = Deadline(LINGER)
-        while not self.writer.flush() and not deadline.passed:  # our Close frame may wait behind messages
+        # our Close frame may wait behind messages
+        while self.writer.queued[0] and not self.writer.flush() and not deadline.passed:
             self._transport.wait_writable(deadline.remaining())
         if self._closing.sent is not None and self._closing.received is None:  # we failed it: let the peer read why
             self._transport.shutdown(socket.SHUT_WR)

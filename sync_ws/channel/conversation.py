@@ -4,7 +4,7 @@ Why so: both are a conversation of messages over a channel that they outlive, so
 other, and code may be written for either.
 
 Threading: ``send`` and ``send_json`` from any number of threads; ``recv``, ``recv_json`` and iteration by one thread
-at a time, which ``_receiving`` enforces.  An interrupt in ``recv`` loses nothing: the next one returns the message.
+at a time, which ``Inbox.receiving`` enforces.  An interrupt in ``recv`` loses nothing: the next returns the message.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 
 from .. import envelope as messages
 from ..errors import ConcurrentReceive, ConnectionClosed
-from ..forking import ToldOfForks
 from ..messages import Data, Message, Pieces
 from .inbox import Inbox
 
@@ -27,14 +26,6 @@ class Conversation(ABC):
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox  # where messages wait to be taken
-        # somebody is in recv().  Not a lock, which an interrupt between its taking and the ``try`` would leave taken:
-        # between the look at this and its setting nothing is called, so no other thread and no signal comes there
-        self._receiving = False
-        _conversations.add(self)
-
-    def _forget_in_child(self) -> None:
-        """After fork: somebody else may have been in recv()."""
-        self._receiving = False
 
     @abstractmethod
     def send(self, data: Data | Pieces) -> None:
@@ -60,13 +51,13 @@ class Conversation(ABC):
         when another thread is in ``recv`` already.
         """
         inbox = self._inbox
-        if self._receiving:
+        if inbox.receiving:
             raise ConcurrentReceive("another thread is receiving on this connection; one at a time")
-        self._receiving = True
+        inbox.receiving = True
         try:
             message = self._next_message(timeout)
         finally:
-            self._receiving = False
+            inbox.receiving = False
         inbox.kept = None  # it is in the caller's hands now
         return message
 
@@ -81,6 +72,3 @@ class Conversation(ABC):
                 yield self.recv()
         except ConnectionClosed:
             return
-
-
-_conversations: ToldOfForks[Conversation] = ToldOfForks()

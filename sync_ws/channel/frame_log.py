@@ -29,12 +29,12 @@ _NAMES = {
 class FrameLog:
     """One connection's.  ``name``: how its lines begin."""
 
-    def __init__(self, logger: logging.Logger, name: str) -> None:
+    def __init__(self, logger: logging.Logger, name: object) -> None:
         self._logger = logger
         self._name = name
 
     @classmethod
-    def wanted(cls, logger: logging.Logger, name: str) -> FrameLog | None:
+    def wanted(cls, logger: logging.Logger, name: object) -> FrameLog | None:
         """One, if its lines would go anywhere."""
         return cls(logger, name) if logger.isEnabledFor(logging.DEBUG) else None
 

@@ -96,7 +96,8 @@ class Housekeeper:
         with self._lock:
             self._watched[channel] = _Watch(liveness)
         channel.writer.on_queued = _drains(weakref.ref(self), weakref.ref(channel))
-        self.drain(channel)  # what was queued before anybody was told
+        if channel.writer.queued[0]:  # before anybody was told
+            self.drain(channel)
 
     def discard(self, channel: Channel) -> None:
         """Leave ``channel`` alone from now on; before its descriptor is given back."""

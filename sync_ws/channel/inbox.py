@@ -31,12 +31,15 @@ class Note(NamedTuple):
 class Inbox(deque[Message | Note]):
     """Both kinds, oldest first.  Messages are bounded by who fills it (``space``), notes here."""
 
-    __slots__ = ("kept",)
+    __slots__ = ("kept", "receiving")
 
     def __init__(self, items: Iterable[Message | Note] = ()) -> None:
         super().__init__(items)
         # taken by a reader, and not yet in the application's hands: if an interrupt comes, the next one gets it
         self.kept: Message | Note | None = None
+        # somebody is in recv().  Not a lock, which an interrupt between its taking and the ``try`` would leave taken:
+        # between the look at this and its setting nothing is called, so no other thread and no signal comes there
+        self.receiving = False
 
     def note(self, note: Note, at: int) -> None:
         """Put a note in front of item number ``at``."""
@@ -50,6 +53,11 @@ class Inbox(deque[Message | Note]):
         waiting = [item for item in self if not isinstance(item, Note)]
         space, budget = max_messages - len(waiting), max_bytes - sum(map(getsizeof, waiting))
         return (space, budget) if space > 0 and budget > 0 else (0, 0)
+
+    def forget_in_child(self) -> None:
+        """After fork: what came is for the parent to take, and whoever was in recv() is not here."""
+        self.clear()
+        self.kept, self.receiving = None, False
 
     def drop_messages(self, start: int) -> None:
         """Drop the messages from item number ``start`` on; notes among them stay."""

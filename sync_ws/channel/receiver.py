@@ -102,8 +102,7 @@ class Receiver:
         self._busy = False
         self._controls, self._held = [], None
         self._reader.forget()
-        self._inbox.clear()
-        self._inbox.kept = None
+        self._inbox.forget_in_child()
 
     @property
     def interrupted(self) -> bool:

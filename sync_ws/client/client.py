@@ -22,6 +22,7 @@ from ..checks import FOREVER, check_count, check_seconds, check_timeout
 from ..endings import CloseCode, Reason
 from ..errors import ConcurrentReceive, ConnectionClosed, HandshakeError, HandshakeTimeout, NotConnected
 from ..events import EventBus, H
+from ..forking import ToldOfForks
 from ..messages import Data, Message, Pieces, listed
 from ..protocol.closing import check_close
 from ..timing import SYSTEM_CLOCK, Clock, Deadline
@@ -98,6 +99,7 @@ class Client(Conversation):
         super().__init__(self._line.inbox)
         self._bus = EventBus(EVENTS)
         self._thread = ClientThread(options, self._line, self._bus)
+        _clients.add(self)
 
     # -- opening and closing --------------------------------------------------------------------------------------
 
@@ -353,7 +355,6 @@ class Client(Conversation):
 
     def _forget_in_child(self) -> None:
         """After fork: the rest is the line's to forget."""
-        super()._forget_in_child()
         if self.state is ClientState.IDLE:  # Python takes a thread that was never started for one that has ended
             self._thread = ClientThread(self._options, self._line, self._bus)
         else:
@@ -373,3 +374,6 @@ def _once_more(error: HandshakeError) -> HandshakeError:
     another.__dict__.update(error.__dict__)
     another.__cause__ = error.__cause__
     return another
+
+
+_clients: ToldOfForks[Client] = ToldOfForks()

@@ -28,7 +28,7 @@ import websocket
 
 from ..endings import Reason
 from ..errors import HandshakeError, HandshakeTimeout
-from ..forking import NO_FORK, close_fully, close_in_child
+from ..forking import close_fully, close_in_child, no_fork
 from ..headers import Headers
 from ..net.tls import TlsSocket
 from ..net.waiting import READABLE, WRITABLE, Waker, wait
@@ -229,7 +229,7 @@ class Dial(Io):
 
         def connect() -> socket.socket:
             sock: socket.socket = through.connect(target.host, target.port, timeout=timeout)
-            with NO_FORK:  # python-socks made it, so it was not known until now
+            with no_fork():  # python-socks made it, so it was not known until now
                 close_in_child(sock)
             return sock
 
@@ -263,7 +263,7 @@ class Dial(Io):
         for left, (family, address) in zip(range(len(addresses), 0, -1), addresses):
             remaining = self._deadline.remaining()
             share = Deadline(None if remaining is None else remaining / left)
-            with NO_FORK:
+            with no_fork():
                 self._sock = sock = socket.socket(family, socket.SOCK_STREAM)
                 close_in_child(sock)
             try:

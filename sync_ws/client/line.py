@@ -430,8 +430,7 @@ class Line:
         self._over = self.closing = True
         self.reading_channel = self.sending_channel = self.monitor = self._dial = None
         self._final = Reason("the connection belongs to the parent process")
-        self.inbox.clear()  # what came before is for the parent to take
-        self.inbox.kept = None
+        self.inbox.forget_in_child()
 
 
 def _counted(channel: Channel) -> dict[str, int]:

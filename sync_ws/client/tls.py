@@ -26,7 +26,7 @@ from typing import Any
 
 from ..endings import Reason
 from ..errors import CertificateError, HandshakeError, HandshakeTimeout
-from ..forking import NO_FORK, close_in_child
+from ..forking import close_in_child, no_fork
 from ..net.tls import TlsSocket
 from ..net.waiting import READABLE, WRITABLE
 from ..protocol.shown_head import escaped
@@ -111,7 +111,7 @@ def _certificates() -> list[Any]:
 
 def wrap(sock: socket.socket, context: ssl.SSLContext, target: Target) -> TlsSocket:
     """``sock`` with TLS that has not begun; it takes the descriptor over."""
-    with NO_FORK:
+    with no_fork():
         secure = TlsSocket(sock, context, server_hostname=target.host.rstrip("."))
         close_in_child(secure)
     return secure

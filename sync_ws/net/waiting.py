@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from ..forking import NO_FORK, ToldOfForks, close_fully
+from ..forking import ToldOfForks, close_fully, no_fork
 
 __all__ = ["READABLE", "WRITABLE", "Waker", "wait", "wait_any"]
 
@@ -45,7 +45,7 @@ class Waker:
         # file's by then.  Any thread, for calls that do not block; reentrant for the sake of signal handlers, and
         # whatever they interrupt: a socket object closes once, and takes its number only when it is used
         self._lock = threading.RLock()
-        with NO_FORK:
+        with no_fork():
             self._watched, self._far = socket.socketpair()
             _wakers.add(self)
         self._watched.setblocking(False)

@@ -14,12 +14,23 @@ Threading: no lock of its own; the channel's state lock guards it.
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from ..endings import Close, CloseCode, Reason
 from .frames import GOODBYE
 
-__all__ = ["REASON_BYTES", "TABLE", "Action", "Closing", "Happening", "Phase", "Step", "check_close"]
+__all__ = [
+    "NOTHING",
+    "REASON_BYTES",
+    "TABLE",
+    "Action",
+    "Actions",
+    "Closing",
+    "Happening",
+    "Phase",
+    "Step",
+    "check_close",
+]
 
 REASON_BYTES = 123  # of UTF-8, in a Close frame: 125 less the code (RFC 6455 section 5.5)
 NO_ANSWER = "no Close frame in answer to ours in time"
@@ -33,6 +44,8 @@ class Phase(enum.Enum):
     ENDED = "ended"  # nothing comes or goes any more
     RELEASED = "released"  # and the descriptor was given back
 
+    __hash__ = object.__hash__  # an Enum's own is Python code, and a connection asks some twenty times
+
 
 class Happening(enum.Enum):
     """What may happen to a connection."""
@@ -44,11 +57,12 @@ class Happening(enum.Enum):
     GIVEN_UP = "we give it up"
     RELEASE = "its owner is done with it"
 
+    __hash__ = object.__hash__
 
-class Action(enum.Flag):
+
+class Action(enum.Enum):
     """What is to be done about it, in the order of their definition."""
 
-    NOTHING = 0
     SEND_CLOSE = enum.auto()  # queue a Close frame; no message after it
     END_WRITING = enum.auto()  # end our direction of the stream behind it
     SERVER_ENDS_WRITING = enum.auto()  # the same, by a server only: it ends the TCP stream first (section 7.1.1)
@@ -56,26 +70,36 @@ class Action(enum.Flag):
     CUT = enum.auto()  # end both directions; wakes whoever is blocked in them
     GIVE_BACK = enum.auto()  # close the descriptor
 
+    __hash__ = object.__hash__
 
-TABLE: dict[tuple[Phase, Happening], tuple[Phase, Action]] = {
-    (Phase.OPEN, Happening.CLOSE): (Phase.CLOSING, Action.SEND_CLOSE),
-    (Phase.OPEN, Happening.CLOSE_FRAME): (Phase.ENDED, Action.SEND_CLOSE | Action.SERVER_ENDS_WRITING),
-    (Phase.OPEN, Happening.FAILURE): (Phase.ENDED, Action.SEND_CLOSE | Action.END_WRITING),
-    (Phase.OPEN, Happening.END_OF_STREAM): (Phase.ENDED, Action.CUT),
-    (Phase.OPEN, Happening.GIVEN_UP): (Phase.ENDED, Action.DROP | Action.CUT),
-    (Phase.CLOSING, Happening.CLOSE_FRAME): (Phase.ENDED, Action.SERVER_ENDS_WRITING),
-    (Phase.CLOSING, Happening.FAILURE): (Phase.ENDED, Action.END_WRITING),
-    (Phase.CLOSING, Happening.END_OF_STREAM): (Phase.ENDED, Action.CUT),
-    (Phase.CLOSING, Happening.GIVEN_UP): (Phase.ENDED, Action.DROP | Action.CUT),
-    (Phase.ENDED, Happening.GIVEN_UP): (Phase.ENDED, Action.DROP | Action.CUT),
-    (Phase.ENDED, Happening.RELEASE): (Phase.RELEASED, Action.GIVE_BACK),
+
+Actions: TypeAlias = frozenset[Action]
+NOTHING: Actions = frozenset()
+
+
+def _do(*actions: Action) -> Actions:
+    return frozenset(actions)
+
+
+TABLE: dict[tuple[Phase, Happening], tuple[Phase, Actions]] = {
+    (Phase.OPEN, Happening.CLOSE): (Phase.CLOSING, _do(Action.SEND_CLOSE)),
+    (Phase.OPEN, Happening.CLOSE_FRAME): (Phase.ENDED, _do(Action.SEND_CLOSE, Action.SERVER_ENDS_WRITING)),
+    (Phase.OPEN, Happening.FAILURE): (Phase.ENDED, _do(Action.SEND_CLOSE, Action.END_WRITING)),
+    (Phase.OPEN, Happening.END_OF_STREAM): (Phase.ENDED, _do(Action.CUT)),
+    (Phase.OPEN, Happening.GIVEN_UP): (Phase.ENDED, _do(Action.DROP, Action.CUT)),
+    (Phase.CLOSING, Happening.CLOSE_FRAME): (Phase.ENDED, _do(Action.SERVER_ENDS_WRITING)),
+    (Phase.CLOSING, Happening.FAILURE): (Phase.ENDED, _do(Action.END_WRITING)),
+    (Phase.CLOSING, Happening.END_OF_STREAM): (Phase.ENDED, _do(Action.CUT)),
+    (Phase.CLOSING, Happening.GIVEN_UP): (Phase.ENDED, _do(Action.DROP, Action.CUT)),
+    (Phase.ENDED, Happening.GIVEN_UP): (Phase.ENDED, _do(Action.DROP, Action.CUT)),
+    (Phase.ENDED, Happening.RELEASE): (Phase.RELEASED, _do(Action.GIVE_BACK)),
 }  # whatever is not in it changes nothing
 
 
 class Step(NamedTuple):
     """What ``happens`` says: what to do, with which Close frame, and what to ``end`` with (None: it goes on)."""
 
-    action: Action
+    actions: Actions
     close: Close | None = None
     reason: Reason | None = None
 
@@ -104,18 +128,18 @@ class Closing:
         a FAILURE is about, see ``Control.text``.  ``reason``: why it is given up (GIVEN_UP).  ``error``: what broke the
         stream (END_OF_STREAM), None when it simply ended.
         """
-        after, action = TABLE.get((self.phase, what), (self.phase, Action.NOTHING))
-        if action is Action.NOTHING:
-            return Step(action)
+        after, actions = TABLE.get((self.phase, what), (self.phase, NOTHING))
+        if not actions:
+            return Step(actions)
         ours = self.sent
         if what is Happening.CLOSE_FRAME:
             self.received = close or Close(CloseCode.NO_STATUS)
-        if Action.SEND_CLOSE in action:  # an answer repeats the peer's code, or its lack of one (section 5.5.1)
+        if Action.SEND_CLOSE in actions:  # an answer repeats the peer's code, or its lack of one (section 5.5.1)
             self.sent = close or Close(CloseCode.NO_STATUS)
         if after is Phase.ENDED:
-            return Step(action, close, self._why(what, ours, close, about, reason, error))
+            return Step(actions, close, self._why(what, ours, close, about, reason, error))
         self.phase = after
-        return Step(action, close)
+        return Step(actions, close)
 
     def end(self, reason: Reason) -> bool:
         """It has ended; False if it had before, and then for the reason it had."""

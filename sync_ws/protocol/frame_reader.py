@@ -23,6 +23,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from sys import getsizeof
 from typing import Any
 
@@ -71,10 +72,7 @@ class FrameReader:
         self._short = min(126, max_message + 1)  # payloads below it may take the fast path
         self._intercepts = tuple(intercepts)
         # the first mark is looked for in place: a loop over one would cost as much as all else about a short message
-        self._mark, *more_marks = [intercept.mark for intercept in intercepts] or [_NO_MARK]
-        self._more_marks = tuple(more_marks)
-        self._binary_mark = self._mark.encode()
-        self._more_binary_marks = tuple(mark.encode() for mark in more_marks)
+        self._mark, self._more_marks, self._binary_mark, self._more_binary_marks = _marks(self._intercepts)
         self._on_frame = on_frame
         self._reserved = 0x30 if deflate else 0x70  # bits that no extension uses
         self.fresh: bytes | None = None  # what was just received, until ``take_fresh``
@@ -370,6 +368,13 @@ class FrameReader:
                 payload = b"" if isinstance(item, str) else item
                 return Control(Opcode.INTERCEPTED, payload, None, text, intercept, at)
         return None
+
+
+@lru_cache(16)  # every connection of a server has the same ones
+def _marks(intercepts: tuple[Intercept, ...]) -> tuple[str, tuple[str, ...], bytes, tuple[bytes, ...]]:
+    """The first mark and the others, as text and as bytes."""
+    first, *more = [intercept.mark for intercept in intercepts] or [_NO_MARK]
+    return first, tuple(more), first.encode(), tuple(mark.encode() for mark in more)
 
 
 def _decode(payload: bytes | bytearray) -> str:

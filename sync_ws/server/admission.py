@@ -14,7 +14,7 @@ import threading
 from typing import Any
 
 from ..errors import Refusal
-from ..forking import NO_FORK, close_fully, close_in_child
+from ..forking import close_fully, close_in_child, no_fork
 from ..net.tls import TlsSocket
 from ..protocol.handshake import Policy
 from ..timing import Deadline
@@ -124,7 +124,7 @@ class Reception:
         Wrapping moves the descriptor from one object to the other; while it does, close() finds neither, which is why
         whoever comes from here looks at ``_closed`` once more.
         """
-        with NO_FORK:
+        with no_fork():
             secure = TlsSocket(sock, context, server_side=True)
             close_in_child(secure)
         with self._lock:

@@ -356,10 +356,10 @@ class Hub:
             voice.taken_over(connection if old is not connection else self._registry.get(str(old.name), old), old)
             old.channel.start_close(CloseCode.REPLACED, "replaced by a newer connection of this name")
         # shown first, asked then: a shutdown either sees it or is seen here
-        if self._state is not ServerState.RUNNING:
+        if (state := self._state) is not ServerState.RUNNING:
             channel.start_close(CloseCode.GOING_AWAY, "the server is shutting down")
-        if self._state is ServerState.STOPPED:
-            self._cut_off(connection)
+            if state is ServerState.STOPPED:
+                self._cut_off(connection)
         self._bus.emit("open", connection)
 
     def message(self, connection: Connection, message: Message) -> None:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ..forking import NO_FORK, ToldOfForks, close_fully, close_in_child
+from ..forking import ToldOfForks, close_fully, close_in_child, no_fork
 from ..interrupts import Flag
 from ..net.waiting import READABLE, Waker, wait
 from ..timing import Deadline
@@ -105,25 +105,25 @@ class Listener:
         try:
             while not self._stopping.is_set():
                 wait(self._sock.fileno(), READABLE, None, self._waker)
-                while not self._stopping.is_set() and self._accept_one():
-                    pass
+                if not self._stopping.is_set():
+                    self._accept_one()  # and wait again: to be told that nobody else is there costs more
             self._stopped()
         finally:
             self._close()
 
-    def _accept_one(self) -> bool:
-        """Accept one connection; False when none waits, or after a failure and its pause."""
+    def _accept_one(self) -> None:
+        """Accept one connection, if it still waits."""
         try:
-            with NO_FORK:
+            with no_fork():
                 sock, peer = self._sock.accept()
                 close_in_child(sock)
         except BlockingIOError:
-            return False
+            return
         except OSError as exc:  # out of descriptors or memory, or the peer has left already
             if not self._stopping.is_set():
                 voice.accept_trouble(f"accept failed, next try in {PAUSE:g} s", exc, self._trouble)
                 self._stopping.wait(PAUSE)
-            return False
+            return
         try:
             if not self._accepted(sock, peer):
                 voice.refused(peer, 503, "-", "too many connections (the option max_connections), or shutting down")
@@ -131,7 +131,6 @@ class Listener:
         except (RuntimeError, MemoryError) as exc:
             voice.accept_trouble(f"refused 503: {voice.place(peer)}, no thread for it", exc, self._trouble)
             self._refuse(sock, PAUSE)
-        return True
 
     def _refuse(self, sock: socket.socket, pause: float) -> None:
         """Answer and close.  The pause is spent reading what the peer sent: left unread, it would make the close a

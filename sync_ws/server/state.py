@@ -24,6 +24,8 @@ class ServerState(Enum):
     STOPPING = "stopping"  # shutdown was called: nobody new, 1001 to everybody
     STOPPED = "stopped"  # whoever is left is cut off; over for good
 
+    __hash__ = object.__hash__  # an Enum's own is Python code, and every connection asks several times
+
 
 _BACKWARDS = tuple(reversed(ServerState))
 
@@ -39,7 +41,10 @@ class Life:
     @property
     def state(self) -> ServerState:
         """The last state of those reached."""
-        return next(state for state in _BACKWARDS if state in self._reached)
+        for state in _BACKWARDS:
+            if state in self._reached:
+                break
+        return state
 
     def reach(self, state: ServerState) -> None:
         """It has come as far as ``state``, or had come further."""

@@ -104,8 +104,7 @@ class UpgradeHandler(BaseHTTPRequestHandler):
         """Answer with 101: from here on it is a WebSocket.  OSError when the peer left."""
         assert self.upgrade is not None
         head = handshake.answer(self.upgrade.accepted)
-        self.connection.settimeout(capped(self.deadline.remaining()))
-        self.connection.sendall(head)
+        self.connection.sendall(head)  # nothing waits before it, so it goes into the kernel at once
         voice.answered(self.client_address, head)
 
     def refuse(self, refusal: Refusal) -> None:

@@ -17,7 +17,6 @@ import logging
 import time
 from typing import Any
 
-from ..endings import Reason
 from ..protocol.shown_head import escaped, shown_lines
 from .connection import Connection
 
@@ -158,9 +157,8 @@ def ended(connection: Connection, sparing: Sparing) -> None:
 
 def _clean(connection: Connection) -> bool:
     """Whether it was ended by the peer's Close frame, or by the application, whatever the peer made of that."""
-    error = connection.channel.closed_error()
-    reason: Reason = error.reason
-    if error.received is not None or (reason.by_us and reason.code == 1001):
+    reason, (sent, received) = connection.channel.reason, connection.channel.close_frames
+    if reason is None or received is not None or (reason.by_us and reason.code == 1001):
         return True
     # a broken rule is answered with a Close frame too, and then its code is the reason's
-    return error.sent is not None and reason.by_us and reason.code != error.sent.code
+    return sent is not None and reason.by_us and reason.code != sent.code

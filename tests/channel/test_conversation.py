@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import unittest
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from sync_ws.channel.inbox import Inbox
 from sync_ws.endings import Reason
 from sync_ws.errors import ConcurrentReceive, ConnectionClosed, MessageError
 from sync_ws.messages import Data, Message, Pieces
-from tests.support.wire import fork, join
+from tests.support.wire import join
 
 
 class Talk(Conversation):
@@ -50,19 +49,6 @@ class ReceivingTest(unittest.TestCase):
         self.assertEqual(talk.timeouts, [None, 5, 0])
         self.assertIsNone(talk._inbox.kept)
         self.assertRaises(ConnectionClosed, talk.recv)
-
-    def test_a_forked_child_is_not_told_of_a_receiver_that_it_has_not(self) -> None:
-        talk = Talk(["a"])
-
-        def look() -> None:
-            if fork() == 0:
-                talk.meanwhile = lambda: None
-                os._exit(0 if talk.recv() == "a" else 1)
-            self.assertRaises(ConcurrentReceive, talk.recv)
-
-        talk.meanwhile = look
-        self.assertEqual(talk.recv(), "a")
-        self.assertEqual(os.wait()[1], 0)
 
     def test_a_message_whose_receiver_was_interrupted_is_returned_by_the_next_one(self) -> None:
         talk = Talk(["a", "b"])

@@ -46,6 +46,12 @@ class InboxTest(unittest.TestCase):
         inbox.drop_messages(0)
         self.assertEqual(list(inbox), [beat(1), beat(2), beat(3)])
 
+    def test_a_forked_child_has_nothing_of_it_and_nobody_who_receives(self) -> None:
+        inbox = Inbox(["a", "b"])
+        inbox.kept, inbox.receiving = inbox.popleft(), True
+        inbox.forget_in_child()
+        self.assertEqual((list(inbox), inbox.kept, inbox.receiving), ([], None, False))
+
     def test_only_notes_that_no_message_stands_before_are_taken(self) -> None:
         inbox = Inbox([beat(1), beat(2), "message", beat(3)])
         self.assertEqual(inbox.take_notes(), [beat(1), beat(2)])

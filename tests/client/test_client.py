@@ -110,7 +110,7 @@ class ConversationTest(ClientTestCase):
             got: list[Any] = []
             reader = threading.Thread(target=lambda: got.append(client.recv()))
             reader.start()
-            wait_until(lambda: client._receiving)
+            wait_until(lambda: client._inbox.receiving)
             with self.within(), self.assertRaises(ConcurrentReceive):
                 client.recv()
             client.send("x")

@@ -131,7 +131,7 @@ class CloseTest(ClientTestCase):
 
             reader = threading.Thread(target=receive)
             reader.start()
-            wait_until(lambda: client._receiving)
+            wait_until(lambda: client._inbox.receiving)
             with self.within():
                 client.close()
             reader.join(SOON)

@@ -94,7 +94,7 @@ class ProcessTest(ClientTestCase):
 client = sync_ws.Client(url, heartbeat=sync_ws.Heartbeat(0.05, 5)).open()
 reader = threading.Thread(target=client.recv, daemon=True)
 reader.start()
-while not client._receiving: time.sleep(0.01)
+while not client._inbox.receiving: time.sleep(0.01)
 say('ready')
 sys.stdout.flush()
 child = os.fork()

@@ -341,7 +341,7 @@ class EndTest(TlsTestCase):
             client = self.client(proxy.url(scheme="wss")).open(SOON)
             reader = threading.Thread(target=lambda: list(client))
             reader.start()
-            wait_until(lambda: client._receiving)
+            wait_until(lambda: client._inbox.receiving)
             proxy.both.stall(scope="current")
             started = time.monotonic()
             client.close(timeout=0.3)

@@ -201,7 +201,7 @@ class WordTest(ReconnectTestCase):
             client, recorder = self.opened(server.url)
             thread = threading.Thread(target=lambda: got.append(client.recv(SOON)))
             thread.start()
-            wait_until(lambda: client._receiving)
+            wait_until(lambda: client._inbox.receiving)
             client.reconnect()
             recorder.wait_for("reconnected")
             client.send("over the next one")

@@ -365,7 +365,7 @@ class NeverUsed(Case):
             with Client(f"ws://127.0.0.1:{port}/ws/", **QUIET) as client:
                 client.send("still there?")
                 self.assertEqual(client.recv(5), "still there?")
-            (server,) = [one for one in _servers._objects if one.port == port]
+            (server,) = [one for one in _servers._living() if one.port == port]
             server.shutdown()
 
         self.check(scene)

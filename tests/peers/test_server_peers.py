@@ -92,8 +92,8 @@ class WebsocketsTest(ServerTestCase):
             server, trust = self.serve(ssl_context=made.server_context(), compression=True), made.client_context()
 
         async def exchange() -> None:
-            # its client for threads reads and writes one SSL object at the same time, which OpenSSL does not allow: some
-            # three of its opening handshakes in a thousand hang, with its own server, too
+            # its client for threads reads and writes one SSL object at the same time, which OpenSSL does not allow:
+            # some three of its opening handshakes in a thousand hang, with its own server, too
             async with websockets.asyncio.client.connect(server.url, ssl=trust, max_size=None) as client:
                 for sample in SAMPLES:
                     await client.send(sample)

@@ -6,7 +6,7 @@ import itertools
 import unittest
 
 from sync_ws.endings import Close, Reason
-from sync_ws.protocol.closing import REASON_BYTES, TABLE, Action, Closing, Happening, Phase, check_close
+from sync_ws.protocol.closing import NOTHING, REASON_BYTES, TABLE, Action, Closing, Happening, Phase, check_close
 from sync_ws.protocol.frames import GOODBYE
 
 NORMAL, AWAY = Close(1000, "bye"), Close(1001)
@@ -34,9 +34,9 @@ class TableTest(unittest.TestCase):
             with self.subTest(phase=phase.value, what=what.value):
                 life = closing(*reach[phase])
                 self.assertIs(life.phase, phase)
-                after, action = TABLE.get((phase, what), (phase, Action.NOTHING))
+                after, actions = TABLE.get((phase, what), (phase, NOTHING))
                 step = life.happens(what, NORMAL, reason=Reason("given up"))
-                self.assertEqual(step.action, action)
+                self.assertEqual(step.actions, actions)
                 if step.reason is not None:
                     life.end(step.reason)
                 self.assertIs(life.phase, after)
@@ -63,7 +63,7 @@ class TableTest(unittest.TestCase):
 class FramesTest(unittest.TestCase):
     def test_the_peers_close_frame_is_answered_with_its_own_code(self) -> None:
         step = Closing().happens(Happening.CLOSE_FRAME, AWAY)
-        self.assertEqual((step.close, Action.SEND_CLOSE in step.action), (AWAY, True))
+        self.assertEqual((step.close, Action.SEND_CLOSE in step.actions), (AWAY, True))
 
     def test_an_empty_one_with_an_empty_one(self) -> None:
         life = Closing()
@@ -73,16 +73,16 @@ class FramesTest(unittest.TestCase):
     def test_after_ours_it_is_not_answered(self) -> None:
         life = closing(Happening.CLOSE)
         step = life.happens(Happening.CLOSE_FRAME, AWAY)
-        self.assertNotIn(Action.SEND_CLOSE, step.action)
+        self.assertNotIn(Action.SEND_CLOSE, step.actions)
         self.assertEqual((life.sent, life.received), (NORMAL, AWAY))
 
     def test_a_failure_tells_the_peer_why_unless_ours_is_on_its_way(self) -> None:
         wrong = Close(1002, "no")
         life = Closing()
-        self.assertIn(Action.SEND_CLOSE, life.happens(Happening.FAILURE, wrong).action)
+        self.assertIn(Action.SEND_CLOSE, life.happens(Happening.FAILURE, wrong).actions)
         self.assertEqual((life.sent, life.received), (wrong, None))
         life = closing(Happening.CLOSE)
-        self.assertNotIn(Action.SEND_CLOSE, life.happens(Happening.FAILURE, wrong).action)
+        self.assertNotIn(Action.SEND_CLOSE, life.happens(Happening.FAILURE, wrong).actions)
         self.assertEqual(life.sent, NORMAL)
 
 

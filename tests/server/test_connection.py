@@ -96,7 +96,7 @@ class FaceTest(HandlerTestCase):
 
             def second() -> None:
                 try:
-                    wait_until(lambda: connection._receiving)
+                    wait_until(lambda: connection._inbox.receiving)
                     connection.recv(5)
                 except ConcurrentReceive as exc:
                     caught.append(exc)
