@@ -11,18 +11,14 @@
 
 Everything public is importable from here; the README is the guide.
 
-The client and the server are loaded when they are first asked for: a program that only has a client never pays for
-an HTTP server, nor for what simple-websocket imports.
+What belongs to the client or to the server is loaded when it is first asked for: a program that only has a client never
+pays for an HTTP server, nor for what simple-websocket imports.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .client.backoff import Backoff
-from .client.heartbeat import Heartbeat
-from .client.outbox import Offline
-from .client.state import ClientState, should_reconnect
 from .endings import Close, CloseCode, Reason
 from .envelope import Envelope, ModeCode, decode, encode
 from .errors import (
@@ -43,7 +39,11 @@ from .events import EventBus
 from .on_demand import names_on_demand
 
 if TYPE_CHECKING:
+    from .client.backoff import Backoff
     from .client.client import Client
+    from .client.heartbeat import Heartbeat
+    from .client.outbox import Offline
+    from .client.state import ClientState, should_reconnect
     from .headers import Headers
     from .protocol.http_head import Request
     from .server.connection import Connection
@@ -92,14 +92,19 @@ __version__ = "0.1.0"
 __getattr__ = names_on_demand(
     __name__,
     {
+        "Backoff": "client.backoff",
         "Client": "client.client",
+        "ClientState": "client.state",
         "Connection": "server.connection",
         "Delivery": "server.hub",
         "Headers": "headers",
+        "Heartbeat": "client.heartbeat",
         "Hub": "server.hub",
+        "Offline": "client.outbox",
         "Request": "protocol.http_head",
         "Server": "server.server",
         "bearer_token": "server.policy",
+        "should_reconnect": "client.state",
     },
 )
 

@@ -6,12 +6,12 @@ import gc
 import unittest
 import weakref
 
-from sync_ws.weak import weakly
+from sync_ws.weak import Weakly
 
 
 class Owner:
     def __init__(self) -> None:
-        self.callback = weakly(self.add)
+        self.callback = Weakly(self.add)
         self.seen: list[tuple[int, int]] = []
 
     def add(self, first: int, *, second: int = 0) -> int:
@@ -19,7 +19,7 @@ class Owner:
         return first + second
 
 
-class Weakly(unittest.TestCase):
+class WeaklyTest(unittest.TestCase):
     def test_it_calls_the_method_and_returns_what_that_returns(self) -> None:
         owner = Owner()
         self.assertEqual((owner.callback(1, second=2), owner.seen), (3, [(1, 2)]))

@@ -33,7 +33,7 @@ from ..protocol.frame_reader import FrameReader
 from ..protocol.frames import LARGE_BLOCK, Control, close_payload
 from ..protocol.intercepts import Intercept
 from ..timing import Deadline
-from ..weak import weakly
+from ..weak import Weakly
 from .frame_log import FrameLog
 from .inbox import Inbox, Note
 from .limits import Limits
@@ -107,7 +107,7 @@ class Channel:
             max_frame=limits.max_frame,
             log=frame_log,
             closed_error=closed_error,
-            on_broken=weakly(self._writing_failed),
+            on_broken=Weakly(self._writing_failed),
         )
         self.receiver = Receiver(
             transport,
@@ -124,8 +124,8 @@ class Channel:
             early=early,
             max_waiting=limits.max_waiting,
             max_waiting_bytes=limits.max_waiting_bytes,
-            on_control=weakly(self._control),
-            on_lost=weakly(self._lost),
+            on_control=Weakly(self._control),
+            on_lost=Weakly(self._lost),
             closing=self._closing,
             closed_error=closed_error,
         )

@@ -19,7 +19,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from functools import partial
 
 from ..endings import CloseCode, Reason
 from ..forking import ToldOfForks
@@ -28,7 +28,7 @@ from ..net.waiting import WRITABLE, Waker, wait_any
 from ..protocol.liveness import Liveness, Verdict, stopped_for
 from ..protocol.masking import load_numpy
 from ..timing import Deadline
-from ..weak import weakly
+from ..weak import Weakly
 from .channel import Channel
 
 __all__ = ["Housekeeper", "TICK"]
@@ -64,7 +64,7 @@ class Housekeeper:
         self._stopping = False
         self._last_round: tuple[float, float] | None = None  # when, and how long the process had computed by then
         self._waker = Waker()
-        self._thread = threading.Thread(target=weakly(self._run), name=f"{name}-housekeeper", daemon=True)
+        self._thread = threading.Thread(target=Weakly(self._run), name=f"{name}-housekeeper", daemon=True)
         _housekeepers.add(self)
 
     @property
@@ -95,7 +95,7 @@ class Housekeeper:
             liveness = Liveness(self._ping_interval, self._ping_timeout, time.monotonic(), silent_only=True)
         with self._lock:
             self._watched[channel] = _Watch(liveness)
-        channel.writer.on_queued = _drains(weakref.ref(self), weakref.ref(channel))
+        channel.writer.on_queued = partial(_drain, weakref.ref(self), weakref.ref(channel))
         if channel.writer.queued[0]:  # before anybody was told
             self.drain(channel)
 
@@ -224,15 +224,11 @@ class Housekeeper:
         self._watched, self._draining = {}, {}
 
 
-def _drains(keeper: weakref.ref[Housekeeper], channel: weakref.ref[Channel]) -> Callable[[], None]:
+def _drain(keeper: weakref.ref[Housekeeper], channel: weakref.ref[Channel]) -> None:
     """What a channel's writer calls; it must not keep alive what it belongs to."""
-
-    def drain() -> None:
-        there, whose = keeper(), channel()
-        if there is not None and whose is not None:
-            there.drain(whose)
-
-    return drain
+    there, whose = keeper(), channel()
+    if there is not None and whose is not None:
+        there.drain(whose)
 
 
 _housekeepers: ToldOfForks[Housekeeper] = ToldOfForks()

@@ -214,9 +214,10 @@ class Receiver:
 
     def _received(self, asked: int, room: int = PARSE_AHEAD, budget: int = PARSE_AHEAD_BYTES) -> None:
         """Parse what one read of ``asked`` bytes brought."""
-        size = len(self._reader.fresh or b"")
+        reader = self._reader
+        size = len(reader.fresh or b"")
         if not size:
-            self._reader.fresh = None
+            reader.fresh = None
             self._on_lost(None)
             return
         self.bytes_received += size
@@ -224,7 +225,10 @@ class Receiver:
             self._read_size = LARGE_READ
         elif size < SMALL_READ:
             self._read_size = SMALL_READ
-        self._parse(room, budget)
+        if self._controls or reader.more:
+            self._parse(room, budget)
+        elif reader.parse(self._inbox, room, budget, self._controls):  # a call less for nearly every message
+            self._take_all()
 
     def _received_into(self, size: int, room: int = PARSE_AHEAD, budget: int = PARSE_AHEAD_BYTES) -> None:
         """The same after a read to where the bytes belong."""
@@ -241,7 +245,6 @@ class Receiver:
         if self._controls:  # an interrupt came before they had been handled
             self._take_all()
             return True
-        reader.take_fresh()
         if reader.more and self._until is None:  # who has only borrowed the reading side waits for nobody
             return self._parse_in_turn(room, budget)
         if reader.parse(self._inbox, room, budget, self._controls):

@@ -277,8 +277,7 @@ class Client(Conversation):
     def _next_message(self, timeout: float | None) -> Message:
         if timeout is not None and (timeout.__class__ is not float or not 0.0 <= timeout < FOREVER):
             timeout = check_timeout("timeout", timeout)
-        in_our_thread = threading.current_thread() is self._thread
-        if not in_our_thread and self._bus.has("message"):
+        if self._bus.has("message") and threading.current_thread() is not self._thread:
             raise ConcurrentReceive('messages go to the "message" function; recv() is for clients without one')
         deadline: Deadline | None = None
         item: Message | Note | None
@@ -295,6 +294,7 @@ class Client(Conversation):
             if deadline is None:
                 deadline = Deadline(timeout)
             if item is None:
+                in_our_thread = threading.current_thread() is self._thread
                 item = self._line.take_left(channel, deadline, may_wait=not in_our_thread)
             if isinstance(item, Note):
                 self._line.put_aside(item)

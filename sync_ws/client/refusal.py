@@ -11,7 +11,6 @@ Threading: pure functions.
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from http import HTTPStatus
@@ -85,6 +84,8 @@ def _said(headers: Headers, body: bytes) -> str:
         return ""
     if "html" in kind or text.startswith("<"):
         title = _TITLE.search(text[:8192])
+        import html  # a table of two thousand names, for the few that are refused by a page
+
         words = " ".join(html.unescape(title[1]).split()) if title else ""
         return f"an HTML page, '{escaped(words, MAX_TITLE)}'" if words else "an HTML page"
     if kind.endswith("json") or (not kind and text.startswith("{")):

@@ -19,7 +19,7 @@ from ..channel.inbox import Note
 from ..endings import CloseCode, Reason
 from ..events import EventBus
 from ..messages import Message
-from ..weak import weakly
+from ..weak import Weakly
 from .events import Error
 from .line import Line
 
@@ -38,7 +38,7 @@ class Teller:
         self._housekeeper: Housekeeper | None = None
         self.kept_channel: Channel | None = None  # the one it looks after
         self.ended_by: Reason | None = None  # what ended the client, if a function did
-        bus.on_error = weakly(self.function_raised)
+        bus.on_error = Weakly(self.function_raised)
 
     def emit(self, event: str, *args: Any) -> None:
         """Call the functions for ``event``.

@@ -154,6 +154,11 @@ class FrameReader:
         """
         if controls is None:
             controls = []
+        if self.fresh is not None:
+            if self._partial is None and self._at >= len(self._buffer):  # nearly always, so without a call
+                self._buffer, self._at, self.fresh = self.fresh, 0, None
+            else:
+                self.take_fresh()
         if self.finished:
             return controls
         if self._unsafe:

@@ -33,7 +33,7 @@ from ..protocol.handshake import Agreed
 from ..protocol.http_head import Request
 from ..protocol.intercepts import HEART_BEAT
 from ..timing import Deadline
-from ..weak import weakly
+from ..weak import Weakly
 
 __all__ = ["Connection"]
 
@@ -88,7 +88,7 @@ class Connection(Conversation, simple_websocket.Server):  # type: ignore[misc]
             client=False,
             limits=limits or Limits(),
             on_end=on_end,
-            intercepts={HEART_BEAT: weakly(self._answer_heart_beat)},
+            intercepts={HEART_BEAT: Weakly(self._answer_heart_beat)},
             deflate=Deflate(agreed.deflate) if agreed.deflate else None,
             early=early,
         )

@@ -35,7 +35,7 @@ from ..protocol.frames import encode_frame
 from ..protocol.handshake import Agreed
 from ..protocol.http_head import Request
 from ..timing import Deadline
-from ..weak import weakly
+from ..weak import Weakly
 from . import voice
 from .answers import come_again
 from .connection import Connection
@@ -97,7 +97,7 @@ class Hub:
             check_function("handler", handler, "a connection")
         self._handler = handler
         self._name = name
-        self._bus = EventBus(EVENTS, on_error=weakly(self._event_function_raised))
+        self._bus = EventBus(EVENTS, on_error=Weakly(self._event_function_raised))
         self._registry: Registry[Connection] = Registry(name_policy, max_connections)
         self._housekeeper: Housekeeper | None = None  # set with RUNNING, for good
         self._life = Life()

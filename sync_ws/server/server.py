@@ -26,7 +26,7 @@ from ..interrupts import Flag
 from ..messages import Data
 from ..protocol.http_head import Request
 from ..timing import Deadline
-from ..weak import weakly
+from ..weak import Weakly
 from . import voice
 from .admission import Reception
 from .answers import NO_THREAD
@@ -109,7 +109,7 @@ class Server:
         self._make_locks()
         # a client that expects TLS could not read the refusal
         refusal = NO_THREAD if ssl_context is None else b""
-        self._listener = Listener(host, port, weakly(self._accept), refusal, weakly(self._accepts_no_more))
+        self._listener = Listener(host, port, Weakly(self._accept), refusal, Weakly(self._accepts_no_more))
         self.host, self.port = self._listener.address
         self._hub = Hub(
             handler,

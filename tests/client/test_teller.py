@@ -32,6 +32,7 @@ class TellerTest(LedgerTestCase):
 
     def open(self) -> Any:
         channel = mock.Mock(ended=False, bytes_received=0, closing_since=None)
+        channel.writer.queued = (0, 0)
         channel.writer.stuck.return_value = None
         self.line.opened(channel, None, None)
         return channel
