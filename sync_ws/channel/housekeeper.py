@@ -24,6 +24,7 @@ from functools import partial
 from ..endings import CloseCode, Reason
 from ..forking import ToldOfForks
 from ..messages import Opcode
+from ..net.heap import give_back_rest
 from ..net.waiting import WRITABLE, Waker, wait_any
 from ..protocol.liveness import Liveness, Verdict, stopped_for
 from ..protocol.masking import load_numpy
@@ -169,6 +170,7 @@ class Housekeeper:
             except Exception:
                 self._failed(channel)
         load_numpy()
+        give_back_rest()
 
     def _tend_all(self, unread: list[tuple[Channel, _Watch]]) -> None:
         """Read for those for whom nobody has read since the last round, as far as the time for it goes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import time
 import unittest
@@ -103,7 +104,7 @@ class MemoryTest(ProgramTest):
                 self.check("twenty", opcode, messages, bound)
 
     @unittest.skipUnless(platform.libc_ver()[0] == "glibc", "what stays is the C library's business")
-    def test_a_burst_of_large_messages_leaves_8_mib_at_most(self) -> None:
+    def test_a_burst_of_large_messages_leaves_little_in_each_arena(self) -> None:
         self.serve("echo")
         data = frame(BINARY, bytes(MIB))
 
@@ -123,4 +124,6 @@ class MemoryTest(ProgramTest):
         before = self.settled()
         burst(50)
         left = self.settled() - before
-        self.assertLess(left, 8 * MIB, f"{left / MIB:.1f} MiB")
+        # glibc has eight arenas for each core, and keeps what is free at the end of each
+        arenas = min(50, 8 * (os.cpu_count() or 1))
+        self.assertLess(left, arenas * 2 * MIB, f"{left / MIB:.1f} MiB")

@@ -13,7 +13,10 @@ from tests.support.wire import join
 
 class HeapTest(unittest.TestCase):
     def setUp(self) -> None:
-        for name, value in (("_trim", None), ("_looked_for", False)):
+        self.now = 1000.0
+        clock = mock.Mock(monotonic=lambda: self.now)
+        values = {"_trim": None, "_looked_for": False, "_wanted": False, "_not_before": 0.0, "time": clock}
+        for name, value in values.items():
             patch = mock.patch.object(heap, name, value)
             patch.start()
             self.addCleanup(patch.stop)
@@ -24,6 +27,26 @@ class HeapTest(unittest.TestCase):
             heap.give_back()
             heap.give_back()
         self.assertEqual(library.malloc_trim.mock_calls, [mock.call(0)] * 2)
+
+    def test_it_takes_a_hundredth_of_the_time_at_most_and_nothing_is_forgotten(self) -> None:
+        def trim(pad: int) -> None:
+            self.now += 0.5
+
+        slow = mock.Mock(side_effect=trim)
+        with mock.patch.object(heap, "_trim", slow), mock.patch.object(heap, "_looked_for", True):
+            heap.give_back()
+            heap.give_back()
+            heap.give_back()
+            self.now += 49
+            heap.give_back_rest()
+            self.assertEqual(slow.call_count, 1)
+            self.now += 1
+            heap.give_back_rest()
+            heap.give_back_rest()
+            self.assertEqual(slow.call_count, 2)
+            self.now += 1000
+            heap.give_back_rest()  # nobody has freed anything since
+            self.assertEqual(slow.call_count, 2)
 
     def test_one_that_has_no_such_function_is_looked_at_once(self) -> None:
         for missing in (mock.Mock(spec=[]), OSError(), TypeError()):
