@@ -12,21 +12,38 @@ It may raise.  ``with lock:`` is safe as long as the lock is an object of C: not
 and the block.  ``threading.Condition`` and ``threading.Event`` are classes of Python: an exception inside their own
 methods leaves their lock held for ever.  So waiting is done with ``Waiters`` and ``Flag``, which hold nothing.
 
+It may come too late: a signal that arrives between Python's last look for signals and the system call that waits does
+not end that call.  So the main thread, the only one that runs handlers, never waits longer than a STEP at a time.
+
 Threading: everything from any thread, and from a signal's handler.
 """
 
 from __future__ import annotations
 
 import _thread
+import os
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from .timing import Deadline
 
-__all__ = ["STEP", "Flag", "Waiters", "owned"]
+__all__ = ["STEP", "Flag", "Waiters", "main_ident", "owned"]
 
 STEP = 0.5  # seconds: Python does not see a signal that comes just before a wait begins until the wait ends
+# of the thread in which signals' handlers run: ask as ``interrupts.main_ident``, for in a child it is another
+main_ident = threading.main_thread().ident
+
+
+def _forget_in_child() -> None:
+    """After fork, the thread that forked is the main thread."""
+    global main_ident
+    main_ident = threading.get_ident()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def owned(lock: Any) -> bool:

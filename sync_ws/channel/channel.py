@@ -12,6 +12,7 @@ application is called from here: what the owner is told, it only takes note of.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import socket
@@ -23,7 +24,7 @@ from functools import partial
 from ..endings import Close, CloseCode, Reason
 from ..errors import ConcurrentReceive, ConnectionClosed, QueueFull
 from ..forking import ToldOfForks
-from ..interrupts import Flag
+from ..interrupts import Flag, owned
 from ..messages import Message, Opcode
 from ..net.heap import give_back
 from ..net.transport import Transport
@@ -90,7 +91,7 @@ class Channel:
         self._on_end = on_end
         self._on_pong = on_pong
         self._intercepts = intercepts or {}
-        # guards _closing and closing_since; any thread, for taking a step of the table only
+        # guards _closing; any thread, for taking a step of the table only
         self._state_lock = threading.RLock()
         self._pings: dict[bytes, _Ping] = {}  # by payload; each entry is its own thread's
         self._closing = Closing()
@@ -267,15 +268,11 @@ class Channel:
         """Take the table's step and do what it says; nothing of that under the state lock."""
         with self._state_lock:
             step = self._closing.happens(what, close, about=about, reason=reason, error=error)
-            if step.actions and what is Happening.CLOSE:
-                self.closing_since = time.monotonic()
         actions = step.actions
         if Action.SEND_CLOSE in actions:
-            try:
-                if what is Happening.CLOSE:
-                    self.writer.write_batch(wait=False)  # a peer that does not read must not hold up close()
-            finally:
-                self.writer.finish(close_payload(step.close))
+            if what is Happening.CLOSE:
+                self.closing_since = time.monotonic()
+            self.writer.finish(close_payload(step.close))
         if step.reason is not None:
             with self._state_lock:
                 first = self._closing.end(step.reason)
@@ -295,7 +292,27 @@ class Channel:
 
         ValueError for a code that must not be sent or a reason of more than 123 bytes.
         """
-        return bool(self._happens(Happening.CLOSE, check_close(code, reason)))
+        close = check_close(code, reason)
+        if self._closing.phase is Phase.OPEN:
+            with contextlib.suppress(ConnectionClosed):  # broken, or another thread was faster
+                self.writer.write_batch(wait=False)  # a peer that does not read must not hold up close()
+        if self._happens(Happening.CLOSE, close):
+            return True
+        self.send_owed()
+        return False
+
+    def send_owed(self) -> None:
+        """Send our Close frame if it is due and was not sent: who took that step was interrupted behind it, by the
+        caller or by a handler that raised.  Does nothing, cheaply, if that is not so."""
+        if self._closing.phase is Phase.CLOSING and self.writer.open:
+            if self.closing_since is None:
+                self.closing_since = time.monotonic()
+            self.writer.finish(close_payload(self._closing.sent))
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the caller interrupted, in its own thread, what others wait for here: to wait for them is in vain."""
+        return self.receiver.interrupted or self.writer.interrupted or owned(self._state_lock)
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "", timeout: float | None = None) -> None:
         """The closing handshake (RFC 6455 section 7): back when it is done, or given up after ``timeout`` seconds.
@@ -304,7 +321,7 @@ class Channel:
         """
         deadline = Deadline(self._limits.close_timeout if timeout is None else timeout)
         self.start_close(code, reason)
-        if self.receiver.interrupted or self.writer.interrupted:
+        if self.interrupted:
             return  # a signal's handler: it is the interrupted frame that has to send the frame, or to read the answer
         self.receiver.discard_until_end(deadline)
         if not self.ended:
@@ -321,6 +338,7 @@ class Channel:
 
     def end_overdue(self) -> None:
         """Give it up if our Close frame has not been answered in time; for whoever looks after it."""
+        self.send_owed()
         since = self.closing_since
         if since is not None and not self.ended and time.monotonic() - since > self._limits.close_timeout:
             self.abort()

@@ -10,7 +10,8 @@ those go first who took the least of it lately: who floods waits for those who d
 the socket, and with it the flood.
 
 Threading: one daemon thread per housekeeper; ``add``, ``discard`` and ``drain`` from any thread.  It never waits for
-a channel: everything it calls there is non-blocking, so one bad peer cannot hold up the others.
+a channel: everything it calls there is non-blocking, so one bad peer cannot hold up the others.  Nor does it end for
+what is raised there, SystemExit included, which would end no more than this thread.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class Housekeeper:
                 if now >= next_round:
                     self.round(now)
                     next_round = now + TICK
-        except Exception:
+        except BaseException:
             log.exception("the housekeeper ended: keepalive pings and deadlines are off")
         finally:
             self._close()
@@ -149,7 +150,7 @@ class Housekeeper:
     def _flushed(self, channel: Channel) -> bool:
         try:
             return channel.writer.flush()
-        except Exception:  # one connection's trouble must not end the care for all
+        except BaseException:  # one connection's trouble must not end the care for all
             log.exception("writing to a connection failed")
             channel.abort(Reason("internal error", CloseCode.ABNORMAL))
             return True
@@ -167,7 +168,7 @@ class Housekeeper:
         for channel, watch in watched:
             try:
                 self._look_after(channel, watch, now, lost)
-            except Exception:
+            except BaseException:
                 self._failed(channel)
         load_numpy()
         give_back_rest()
@@ -182,7 +183,7 @@ class Housekeeper:
                 began = time.thread_time()  # not what other threads took meanwhile
                 try:
                     channel.tend()
-                except Exception:
+                except BaseException:
                     self._failed(channel)
                 watch.cost += time.thread_time() - began
 
@@ -192,6 +193,7 @@ class Housekeeper:
         watch.round_bytes = channel.bytes_received
         if lost:
             channel.excuse(now, lost)
+        channel.send_owed()
         if channel.closing_since is not None:
             if now - channel.closing_since > self._close_timeout:
                 channel.abort()

@@ -17,9 +17,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from threading import get_ident
 
+from .. import interrupts
 from ..errors import ConcurrentReceive, ConnectionClosed
-from ..interrupts import owned
+from ..interrupts import STEP, owned
 from ..messages import Message, Opcode
 from ..net.transport import Transport
 from ..protocol.closing import Closing
@@ -84,6 +86,7 @@ class Receiver:
         # guards everything below, the inbox's filling and the transport's reading; held while blocked in recv
         self.lock = threading.RLock()
         self._busy = False  # somebody is in here: the same thread may be interrupted and come again
+        self._in_steps = False  # the main thread has read: a read ends after a moment, with BlockingIOError
         self._read_size = SMALL_READ
         self._until: Deadline | None = None  # when whoever has borrowed the reading side is to stop
         self._controls: list[Control] = []  # met, and not handled yet
@@ -176,6 +179,9 @@ class Receiver:
             return
         if self._writer.batches.open:
             self._writer.write_batch()
+        if not self._in_steps and get_ident() == interrupts.main_ident:
+            self._transport.step_reads()
+            self._in_steps = True
         reader = self._reader
         if reader.missing < DIRECT_READ:
             size = self._read_size
@@ -351,7 +357,7 @@ class Receiver:
 
     def wait_for_end_of_stream(self, deadline: Deadline) -> None:
         """Until the peer ends the stream too: bytes left unread would make our close() a reset."""
-        for taken in map(self.lock.acquire, (True,), (_patience(deadline),)):
+        for taken in map(self.lock.acquire, (True,), (deadline.remaining() or 0.0,)):
             if not taken:
                 return
             try:
@@ -400,6 +406,6 @@ class Receiver:
 
 
 def _patience(deadline: Deadline) -> float:
-    """Seconds for a lock's ``acquire``: it takes no None, and -1 for no end."""
+    """Seconds for a lock's ``acquire``, to be tried again: see ``STEP``."""
     remaining = deadline.remaining()
-    return -1 if remaining is None else max(remaining, 0.001)
+    return STEP if remaining is None else max(min(remaining, STEP), 0.001)

@@ -346,10 +346,15 @@ class Writer:
     def _finish(self, payload: bytes) -> int:
         if not self._open:
             return REFUSED
-        self._open = False
-        if self._log is not None:
-            self._log.sent(Opcode.CLOSE, payload)
-        return self._queue.put(encode_frame(Opcode.CLOSE, payload, self._masked))
+        queue = self._queue
+        self._open, before = False, queue.bytes_sent + queue.waiting
+        try:
+            if self._log is not None:
+                self._log.sent(Opcode.CLOSE, payload)
+            return queue.put(encode_frame(Opcode.CLOSE, payload, self._masked))
+        finally:
+            if queue.bytes_sent + queue.waiting == before:  # an interrupt: it is still owed
+                self._open = True
 
     def _flush(self) -> int:
         left = not self._queue.flush()

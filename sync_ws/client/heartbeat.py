@@ -109,9 +109,9 @@ class Heartbeat:
         ours = self.message is not None or ModeCode.HEART_BEAT in answered
         return replace(self, kind="message" if ours else "ping")
 
-    def intercept(self, raised: Callable[[Exception], object]) -> Intercept | None:
+    def intercept(self, raised: Callable[[BaseException], object]) -> Intercept | None:
         """Which messages are its answers, None when none is.  ``raised`` gets what the application's function raises;
-        that message goes to the application.
+        that message goes to the application, unless ``raised`` raises, too.
         """
         answer = self.answer
         if self.message is None:
@@ -130,7 +130,7 @@ class Heartbeat:
         def is_answer(message: Any) -> bool:
             try:
                 return bool(answer(message))
-            except Exception as exc:
+            except BaseException as exc:
                 raised(exc)
                 return False
 

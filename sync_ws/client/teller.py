@@ -5,12 +5,13 @@ a housekeeper does, from the first function on.  What a function raises is logge
 Exception (SystemExit, KeyboardInterrupt) is meant to end a program, which a thread cannot do: it ends the client, which
 is as far as the wish can be followed, and ``ended_by`` has it as its ``error``.
 
-Threading: for the client's thread; ``end_by`` also for a heartbeat's timer.
+Threading: for the client's thread; ``end_by`` and ``is_housekeeper`` also for a heartbeat's timer and the housekeeper.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 from ..channel.channel import Channel
@@ -103,6 +104,12 @@ class Teller:
             self._housekeeper = keeper
         self._housekeeper.add(channel)
         self.kept_channel = channel
+
+    @property
+    def is_housekeeper(self) -> bool:
+        """Whether it is our housekeeper's thread that asks."""
+        keeper = self._housekeeper
+        return keeper is not None and keeper.thread is threading.current_thread()
 
     def keep_no_more(self, channel: Channel) -> None:
         """It has ended."""

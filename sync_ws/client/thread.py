@@ -287,7 +287,7 @@ class ClientThread(threading.Thread):
 
     def _intercepts(self, policy: Heartbeat | None) -> Intercepts:
         """The heartbeat's answers, if they are messages."""
-        intercept = policy.intercept(self._heartbeat_function_raised) if policy is not None else None
+        intercept = policy.intercept(self._answer_function_raised) if policy is not None else None
         if policy is None or intercept is None:
             return {}
         if policy.message is None:
@@ -371,6 +371,14 @@ class ClientThread(threading.Thread):
         log.error("a function of the heartbeat raised", exc_info=exc)
         self._line.put_aside(Note("error", Error(exc)))
         self._line.wake()
+
+    def _answer_function_raised(self, exc: BaseException) -> None:
+        """From whichever thread reads.  What is meant to end a program goes its way where it was the application's
+        thread that read, for there it does, and an interrupt is not lost."""
+        ours = threading.current_thread() is self or self._teller.is_housekeeper
+        if not ours and not isinstance(exc, Exception):
+            raise exc
+        self._heartbeat_function_raised(exc)
 
     def _answered(self, payload: bytes | None) -> Note | None:
         monitor = self._line.monitor

@@ -34,6 +34,7 @@ from itertools import repeat
 from typing import Protocol, TypeVar, cast
 
 from ..forking import close_fully
+from ..interrupts import STEP
 from .tls import CIPHERTEXT, TlsSocket
 from .waiting import READABLE, WRITABLE, wait
 
@@ -50,6 +51,7 @@ S = TypeVar("S")
 R = TypeVar("R")
 Bytes = bytes | bytearray | memoryview  # what can be sent
 _DONTWAIT = (getattr(socket, "MSG_DONTWAIT", 0),)
+_STEP = struct.pack("ll", *divmod(int(STEP * 1_000_000), 1_000_000))  # a timeval
 _PEEKED = 64 * 1024  # bytes looked at where the system does not tell how many there are
 _DONTWAIT_MORE = (_DONTWAIT[0] | getattr(socket, "MSG_MORE", 0),)
 _NO_DATA = (ssl.SSLWantReadError, ssl.SSLZeroReturnError, ssl.SSLEOFError)
@@ -70,8 +72,13 @@ class Transport(Protocol):
     def receiving(self, size: int) -> Iterator[bytes]:
         """What is there, up to ``size`` bytes, as soon as something is; again and again.
 
-        BlockingIOError when there was something, and then there was not: try again.
+        BlockingIOError when there was something, and then there was not, or after ``step_reads``: try again.
         """
+        ...
+
+    def step_reads(self) -> None:
+        """From now on a read does not wait longer than ``interrupts.STEP``, for the sake of a main thread that reads:
+        see there."""
         ...
 
     def receiving_now(self, size: int) -> Iterator[bytes]: ...
@@ -117,6 +124,12 @@ class PlainTransport:
 
     def receiving(self, size: int) -> Iterator[bytes]:
         return map(self._sock.recv, repeat(size))
+
+    def step_reads(self) -> None:
+        try:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _STEP)
+        except OSError:
+            return  # closed: no read will wait
 
     def receiving_now(self, size: int) -> Iterator[bytes]:
         return map(self._sock.recv, (size,), _DONTWAIT)
@@ -169,6 +182,9 @@ class PortableTransport(PlainTransport):
 
     def receiving(self, size: int) -> Iterator[bytes]:
         return map(self._sock.recv, map(self._when_readable, repeat(size)))
+
+    def step_reads(self) -> None:
+        """``wait`` sees to it."""
 
     def receiving_now(self, size: int) -> Iterator[bytes]:
         return map(self._sock.recv, (size,))
@@ -283,6 +299,9 @@ class TlsTransport:
         """TLS cannot tell more: whether there is no more, or more has to come first."""
         self._ready = isinstance(exc, ssl.SSLZeroReturnError)  # it said goodbye, and will say so again
         return not isinstance(exc, ssl.SSLWantReadError)
+
+    def step_reads(self) -> None:
+        self._raw.step_reads()
 
     # -- writing --------------------------------------------------------------------------------------------------
 

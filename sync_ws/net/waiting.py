@@ -5,7 +5,9 @@ one: it takes descriptors of any number.  Where there is none (Windows) it is ``
 512 sockets at a time and nothing but sockets; so a Waker is a socket pair, everywhere, not a pipe.
 
 A wait that a signal interrupts goes on for the time that is left (Python sees to it, PEP 475), unless the signal's
-handler raises.  An error, or the end of the stream, counts as ready: the operation that was waited for will tell.
+handler raises.  One that comes in the moment before the system call does not interrupt it: the main thread waits in
+steps, and sees to it between them.  An error, or the end of the stream, counts as ready: the operation that was waited
+for will tell.
 
 Threading: the functions keep nothing and may be called from any thread; a Waker says for itself who may do what.
 """
@@ -19,7 +21,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from .. import interrupts
 from ..forking import ToldOfForks, close_fully, no_fork
+from ..interrupts import STEP
 
 __all__ = ["READABLE", "WRITABLE", "Waker", "wait", "wait_any"]
 
@@ -159,10 +163,13 @@ def wait_any(fds: Iterable[int], events: int, timeout: float | None, waker: Wake
 
 def _poll(poller: _SelectPoll, timeout: float | None) -> list[tuple[int, int]]:
     """Seconds for poll's milliseconds: it takes a C int of them, and a negative number for no end."""
-    if timeout is None:
-        return poller.poll()
-    while timeout > LONGEST:
-        if ready := poller.poll(LONGEST * 1000):
-            return ready
-        timeout -= LONGEST
+    if timeout is None or timeout > STEP:
+        longest = STEP if threading.get_ident() == interrupts.main_ident else LONGEST
+        if timeout is None and longest == LONGEST:
+            return poller.poll()
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while timeout is None or timeout > longest:
+            if ready := poller.poll(longest * 1000):
+                return ready
+            timeout = end - time.monotonic()
     return poller.poll(timeout * 1000 if timeout > 0 else 0)

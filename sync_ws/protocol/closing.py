@@ -128,18 +128,30 @@ class Closing:
         a FAILURE is about, see ``Control.text``.  ``reason``: why it is given up (GIVEN_UP).  ``error``: what broke the
         stream (END_OF_STREAM), None when it simply ended.
         """
-        after, actions = TABLE.get((self.phase, what), (self.phase, NOTHING))
+        after, actions = self._move(what, close)
         if not actions:
             return Step(actions)
         ours = self.sent
         if what is Happening.CLOSE_FRAME:
             self.received = close or Close(CloseCode.NO_STATUS)
+        if after is not Phase.ENDED:
+            return Step(actions, close)
         if Action.SEND_CLOSE in actions:  # an answer repeats the peer's code, or its lack of one (section 5.5.1)
             self.sent = close or Close(CloseCode.NO_STATUS)
-        if after is Phase.ENDED:
-            return Step(actions, close, self._why(what, ours, close, about, reason, error))
-        self.phase = after
-        return Step(actions, close)
+        return Step(actions, close, self._why(what, ours, close, about, reason, error))
+
+    def _move(self, what: Happening, close: Close | None) -> tuple[Phase, Actions]:
+        """What the table says, and the phase it leads to, unless that is the end."""
+        ended, closing = Phase.ENDED, Phase.CLOSING
+        while True:
+            before = self.phase
+            after, actions = TABLE.get((before, what), (before, NOTHING))
+            if self.phase is before:  # nothing is called from here on; else a signal's handler was faster
+                if after is not ended:
+                    if after is closing and before is not closing:
+                        self.sent = close
+                    self.phase = after
+                return after, actions
 
     def end(self, reason: Reason) -> bool:
         """It has ended; False if it had before, and then for the reason it had."""

@@ -98,8 +98,8 @@ class FrameReader:
 
     @property
     def buffered(self) -> bool:
-        """Whether bytes are waiting that ``parse`` has not looked at."""
-        return self._at < len(self._buffer)
+        """Whether bytes are waiting that ``parse`` has not looked at, or, after an interrupt, not to the end."""
+        return self._at < len(self._buffer) or (self._partial is not None and not self.missing)
 
     def vacancy(self) -> memoryview:
         """Where the next bytes of the frame under way may be read into, when ``wanted``.

@@ -7,6 +7,7 @@ import contextlib
 import os
 import random
 import socket
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,14 +22,15 @@ from sync_ws.channel.limits import Limits
 from sync_ws.errors import ConcurrentReceive, ConnectionClosed
 from sync_ws.messages import Data, Message, Opcode, Pieces
 from sync_ws.net import transport, waiting
-from sync_ws.protocol import assembly, frame_reader, frames
+from sync_ws.protocol import assembly, closing, frame_reader, frames
+from sync_ws.protocol.closing import Phase
 from sync_ws.protocol.deflate import Deflate, Negotiation
 from sync_ws.testing import LedgerTestCase
 from tests.support.interrupt import Interrupt
-from tests.support.wire import End, Owner, make_channel
+from tests.support.wire import End, Owner, join, make_channel
 
 OURS = (
-    assembly, batch, channel, conversation, frame_queue, frame_reader, frames, receiver, transport, waiting,
+    assembly, batch, channel, closing, conversation, frame_queue, frame_reader, frames, receiver, transport, waiting,
     writer,
 )  # fmt: skip
 TEXT, BINARY, CLOSE, PING, PONG = Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG
@@ -316,6 +318,82 @@ class Receiving(InterruptedTestCase):
                 with self.assertRaises(ConnectionClosed):
                     self.face.recv(5)
         self.assertLess(max(took), 2.0)
+
+
+class ClosingTest(InterruptedTestCase):
+    def make(self, **options: Any) -> None:
+        """With a peer that answers our Close frame, and only that."""
+        super().make(**options)
+        self.got: list[int] = []
+        self.peer = threading.Thread(target=self.answer)
+        self.peer.start()
+
+    def answer(self) -> None:
+        with contextlib.suppress(OSError):
+            while arrived := self.end.read(1):
+                self.got.append(arrived[0].opcode)
+                if self.got == [*self.got[:-1], CLOSE] and self.got.count(CLOSE) == 1:
+                    self.end.send_close(1000)
+                    self.end.sock.shutdown(socket.SHUT_WR)
+
+    def done(self) -> None:
+        self.end.hang_up()
+        join(self.peer)
+        super().done()
+
+    def close(self, code: int = 1000) -> None:
+        began = time.monotonic()
+        self.channel.close(code, "", 5.0)
+        self.took = max(self.took, time.monotonic() - began)
+
+    def assert_closed(self, before: list[int]) -> None:
+        self.assertTrue(self.channel.ended)
+        self.assertIsNotNone(self.channel._closing.received, self.channel.reason)
+        self.assertIs(self.channel._closing.phase, Phase.ENDED)
+        self.channel.release()  # and with it the end of the stream
+        join(self.peer)
+        self.assertEqual(self.got, [*before, CLOSE])
+
+    def test_a_close_in_the_middle_of_a_close_waits_for_nothing_that_cannot_come(self) -> None:
+        for client in (False, True):
+            self.took = 0.0
+            for _ in self.each_instant(self.close, partial(self.close, 1001), client=client):
+                self.assert_closed([])
+            self.assertLess(self.took, 2.0)
+
+    def test_a_close_after_one_that_was_interrupted_sends_what_that_one_owed(self) -> None:
+        for client in (False, True):
+            self.took = 0.0
+            for raised in self.each_instant(self.close, alarm, client=client):
+                self.assertIsInstance(raised, Alarm)
+                self.close(1001)
+                self.assert_closed([])
+            self.assertLess(self.took, 2.0)
+
+    def test_what_was_gathered_goes_before_the_close_frame_or_not_at_all(self) -> None:
+        def work() -> None:
+            with self.channel.writer.batch():
+                self.channel.send(b"gathered")
+                self.close()
+
+        for act in (partial(self.close, 1001), alarm):
+            self.took = 0.0
+            for _ in self.each_instant(work, act):
+                self.close()
+                self.assert_closed([BINARY] if BINARY in self.got else [])
+            self.assertLess(self.took, 2.0)
+
+    def test_who_looks_after_it_sends_the_frame_that_nobody_came_back_for(self) -> None:
+        owed = 0
+        for _ in self.each_instant(lambda: self.channel.start_close(1000, ""), alarm):
+            if self.channel.open:  # it had not begun
+                continue
+            owed += self.channel.writer.open
+            self.channel.end_overdue()
+            self.assertIsNotNone(self.channel.closing_since)
+            self.channel.close()
+            self.assert_closed([])
+        self.assertGreater(owed, 0)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ __all__ = ["ACTS", "PLACES", "run"]
 CLOSE = 5.0  # seconds that close() is given, by the handler and afterwards
 SOON = 2.5  # seconds: with a server that is there it needs next to none of them, even on a machine with much to do
 LATEST = 0.004  # seconds after which the signal comes, at the latest
-AGAIN = 0.5  # seconds between two signals, until one of them has been seen
 HANG = 60  # seconds of one round, after which the process shows its stacks and ends
 ACTS = ("closes", "raises")
 
@@ -61,8 +60,7 @@ class Round:
     def arm(self) -> None:
         self.armed = True
         signal.signal(signal.SIGALRM, self.handle)
-        # again and again: one that comes just before a system call begins is seen by Python when that ends
-        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, LATEST), AGAIN)
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, LATEST))
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         if not self.armed:

@@ -33,9 +33,13 @@ class FakeTransport:
         self.waits: list[float | None] = []
         self.shutdowns: list[int] = []
         self.closed = False
+        self.stepped = False  # whether reads are to wait in steps
 
     def receiving(self, size: int) -> Iterator[bytes]:
         return map(self._take, repeat(size))
+
+    def step_reads(self) -> None:
+        self.stepped = True
 
     def receiving_now(self, size: int) -> Iterator[bytes]:
         return map(self._take, (size,), (False,))
