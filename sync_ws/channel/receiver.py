@@ -109,8 +109,9 @@ class Receiver:
 
     @property
     def interrupted(self) -> bool:
-        """Whether it is the calling thread's own interrupted frame that is reading: then nobody can read before it."""
-        return self._busy and owned(self.lock)
+        """Whether it is the calling thread's own interrupted frame that is reading, or about to, or just was: then no
+        other thread can before it goes on."""
+        return owned(self.lock)
 
     @property
     def behind(self) -> bool:

@@ -213,7 +213,7 @@ class Writer:
     @property
     def interrupted(self) -> bool:
         """Whether it is the calling thread's own interrupted frame that is writing: what is to be done waits for it."""
-        return self._busy and owned(self._lock)
+        return owned(self._lock)
 
     @property
     def open(self) -> bool:

@@ -165,6 +165,8 @@ class Client(Conversation):
             channel.close(code, reason, patience - min(0.25, patience / 4))
             if not channel.ended or channel.interrupted:
                 return  # a signal's handler, and the frame that it interrupted has to go on first
+        if (monitor is not None and monitor.held_here) or (dial is not None and dial.held_here):
+            return  # likewise
         self._join(deadline)
 
     def reconnect(self, code: int = CloseCode.NORMAL, reason: str = "", timeout: float | None = None) -> None:

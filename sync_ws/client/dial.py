@@ -99,6 +99,11 @@ class Dial(Io):
         if self._waker is not None:
             self._waker.wake()
 
+    @property
+    def held_here(self) -> bool:
+        """Whether the caller interrupted ``cancel`` in its own thread: ``run`` cannot end before that goes on."""
+        return self._waker is not None and self._waker.held_here
+
     def run(self) -> Established:
         """Open the connection, within the timeout counted from now."""
         self._deadline = Deadline(self._timeout)

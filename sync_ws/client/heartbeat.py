@@ -36,7 +36,7 @@ from typing import Any
 
 from ..checks import check_seconds
 from ..envelope import ModeCode, encode
-from ..interrupts import Flag
+from ..interrupts import Flag, owned
 from ..messages import Message, Opcode, as_payload
 from ..protocol.intercepts import HEART_BEAT, HEART_BEAT_HEADER, MAX_LENGTH, Intercept
 from ..protocol.liveness import Liveness, Verdict, stopped_for
@@ -198,6 +198,11 @@ class HeartbeatMonitor:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer, self._due = None, 0.0
+
+    @property
+    def held_here(self) -> bool:
+        """Whether the caller interrupted one of these methods in its own thread: no other can enter until it goes on."""
+        return owned(self._lock)
 
     def answered(self, payload: bytes | None) -> float | None:
         """``payload`` came back, or (None) an answer that does not say to what: the round-trip time in seconds, None if

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 
 from .. import interrupts
 from ..forking import ToldOfForks, close_fully, no_fork
-from ..interrupts import STEP
+from ..interrupts import STEP, owned
 
 __all__ = ["READABLE", "WRITABLE", "Waker", "wait", "wait_any"]
 
@@ -70,6 +70,11 @@ class Waker:
                 self._watched.recv(65536)  # should more than that be there, the next wait ends at once
             except OSError:
                 return  # nothing there, or closed
+
+    @property
+    def held_here(self) -> bool:
+        """Whether the caller interrupted one of these methods in its own thread: no other can enter until it goes on."""
+        return owned(self._lock)
 
     def fileno(self) -> int:
         """The descriptor that becomes readable; -1 once it is closed."""

@@ -51,7 +51,7 @@ class Round:
     """One client and one signal."""
 
     def __init__(self, url: str, act: str) -> None:
-        self.client = Client(url, heartbeat=None, reconnect=0.01, close_timeout=CLOSE)
+        self.client = Client(url, heartbeat=30, reconnect=0.01, close_timeout=CLOSE)
         self.act = act
         self.fired = False
         self.armed = False
