@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import sys
@@ -13,10 +14,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from sync_ws import interrupts
 from sync_ws.interrupts import STEP, Flag, Waiters, owned
 from sync_ws.testing import LedgerTestCase
 from sync_ws.timing import Deadline
-from tests.support.wire import join
+from tests.support.wire import fork, join
 
 
 class Alarm(Exception):
@@ -34,6 +36,24 @@ class OwnedTest(LedgerTestCase):
             other.start()
             join(other)
         self.assertEqual((seen, owned(lock)), ([False], False))
+
+
+class MainThreadTest(LedgerTestCase):
+    def test_it_is_the_one_that_runs_handlers_in_a_forked_child_too(self) -> None:
+        self.assertEqual(interrupts.main_ident, threading.main_thread().ident)
+        status: list[int] = []
+
+        def make_child() -> None:
+            child = fork()
+            if not child:
+                os._exit(0 if interrupts.main_ident == threading.get_ident() == threading.main_thread().ident else 1)
+            status.append(os.waitpid(child, 0)[1])
+
+        thread = threading.Thread(target=make_child)
+        thread.start()
+        join(thread)
+        self.assertEqual(status, [0])
+        self.assertEqual(interrupts.main_ident, threading.main_thread().ident)
 
 
 class WaitersTest(LedgerTestCase):

@@ -201,7 +201,7 @@ class HeartbeatMonitor:
 
     @property
     def held_here(self) -> bool:
-        """Whether the caller interrupted one of these methods in its own thread: no other can enter until it goes on."""
+        """Whether the caller interrupted one of these methods in its own thread: no other can before it goes on."""
         return owned(self._lock)
 
     def answered(self, payload: bytes | None) -> float | None:

@@ -373,12 +373,13 @@ class ClientThread(threading.Thread):
         self._line.wake()
 
     def _answer_function_raised(self, exc: BaseException) -> None:
-        """From whichever thread reads.  What is meant to end a program goes its way where it was the application's
-        thread that read, for there it does, and an interrupt is not lost."""
+        """From whichever thread reads.  What is meant to end a program ends the client, and once, if it was a thread of
+        the application that read, it goes its way as well: there it may end the program."""
         ours = threading.current_thread() is self or self._teller.is_housekeeper
-        if not ours and not isinstance(exc, Exception):
-            raise exc
+        first = self._teller.ended_by is None
         self._heartbeat_function_raised(exc)
+        if first and not ours and not isinstance(exc, Exception):
+            raise exc
 
     def _answered(self, payload: bytes | None) -> Note | None:
         monitor = self._line.monitor

@@ -73,7 +73,7 @@ class Waker:
 
     @property
     def held_here(self) -> bool:
-        """Whether the caller interrupted one of these methods in its own thread: no other can enter until it goes on."""
+        """Whether the caller interrupted one of these methods in its own thread: no other can before it goes on."""
         return owned(self._lock)
 
     def fileno(self) -> int:

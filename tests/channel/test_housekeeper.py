@@ -255,6 +255,26 @@ class ThreadTest(LedgerTestCase):
         self.assertFalse(keeper.thread.is_alive())
         stopped.assert_called_once()
 
+    def test_it_does_not_end_for_what_is_meant_to_end_a_program(self) -> None:
+        for method in ("tend", "send_owed", "flush"):
+            ours, peer = socket.socketpair()
+            with self.subTest(method), ours, peer, mock.patch("sync_ws.channel.housekeeper.TICK", 0.01):
+                bad, ended = mock.Mock(ended=False, bytes_received=-1, closing_since=None), threading.Event()
+                bad.writer.stuck.return_value = None
+                (bad.writer.flush if method == "flush" else getattr(bad, method)).side_effect = SystemExit(3)
+                bad.fileno.return_value = ours.fileno()
+                bad.abort.side_effect = lambda reason, ended=ended: ended.set()
+                keeper = Housekeeper("test", ping_interval=None, ping_timeout=10, close_timeout=5)
+                with self.assertLogs("sync_ws", "ERROR") as logs:
+                    keeper.start()
+                    keeper.add(bad)
+                    self.assertTrue(ended.wait(5))
+                    ended.clear()
+                    keeper.drain(bad)
+                    self.assertTrue(ended.wait(5), "there is no other round")
+                self.assertIn("SystemExit", logs.output[-1])
+                keeper.stop(5)
+
     def test_trouble_of_its_own_is_logged_and_leaves_nothing_open(self) -> None:
         keeper = Housekeeper("test", ping_interval=None, ping_timeout=10, close_timeout=5)
         trouble = mock.patch.object(keeper, "_wait", side_effect=RuntimeError("planted"))

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from unittest import mock
 
 from sync_ws.channel import batch, channel, conversation, frame_queue, receiver, writer
 from sync_ws.channel.channel import Channel
@@ -20,6 +21,7 @@ from sync_ws.channel.conversation import Conversation
 from sync_ws.channel.inbox import Inbox, Note
 from sync_ws.channel.limits import Limits
 from sync_ws.errors import ConcurrentReceive, ConnectionClosed
+from sync_ws.interrupts import STEP
 from sync_ws.messages import Data, Message, Opcode, Pieces
 from sync_ws.net import transport, waiting
 from sync_ws.protocol import assembly, closing, frame_reader, frames
@@ -27,6 +29,7 @@ from sync_ws.protocol.closing import Phase
 from sync_ws.protocol.deflate import Deflate, Negotiation
 from sync_ws.testing import LedgerTestCase
 from tests.support.interrupt import Interrupt
+from tests.support.unseen import Unseen, unseen_signal
 from tests.support.wire import End, Owner, join, make_channel
 
 OURS = (
@@ -297,6 +300,31 @@ class Receiving(InterruptedTestCase):
             taken.clear()
         self.assertTrue(any(isinstance(exc, ConcurrentReceive) for exc in told))
 
+    def test_a_signal_that_came_just_before_a_read_is_seen_after_a_step(self) -> None:
+        for timeout in (None, 30.0):
+            self.make()
+            begun = time.monotonic()
+            with self.assertRaises(Unseen), unseen_signal():
+                self.face.recv(timeout)
+            self.assertLess(time.monotonic() - begun, STEP + 1.5)
+            self.end.send(TEXT, b"afterwards")
+            self.assertEqual(self.face.recv(timeout), "afterwards")
+            self.done()
+
+    def test_who_is_not_the_main_thread_reads_without_steps(self) -> None:
+        for threaded in (True, False):
+            self.make()
+            self.end.send(TEXT, b"x")
+            with mock.patch.object(self.channel._transport, "step_reads") as step_reads:
+                if threaded:
+                    thread = threading.Thread(target=self.face.recv)
+                    thread.start()
+                    join(thread)
+                else:
+                    self.face.recv()
+            self.assertEqual(step_reads.called, not threaded)
+            self.done()
+
     def test_a_close_in_the_middle_of_a_read_waits_for_nothing(self) -> None:
         data = self.frames(False, (TEXT, b"a"))
         took = []
@@ -321,6 +349,8 @@ class Receiving(InterruptedTestCase):
 
 
 class ClosingTest(InterruptedTestCase):
+    took: float  # seconds, of the longest close()
+
     def make(self, **options: Any) -> None:
         """With a peer that answers our Close frame, and only that."""
         super().make(**options)

@@ -455,6 +455,54 @@ class EndedByAFunctionTest(ReconnectTestCase):
             self.assert_ended(client, recorder, SystemExit)
         self.assertEqual(recorder.names, ["open", "close", "gave_up"])
 
+    def test_in_the_heartbeats_answer_whoever_of_the_library_reads(self) -> None:
+        """The client's own thread, or the housekeeper while a function is at work."""
+        release, threads = threading.Event(), list[str]()
+        self.addCleanup(release.set)
+
+        def fail(message: Any) -> Any:
+            if message != "again":
+                return False
+            threads.append(threading.current_thread().name)
+            raise SystemExit(3)
+
+        def work(message: Any) -> None:
+            if message == "work":
+                client.send("again")
+                release.wait(SOON)
+
+        for at_work, reader in ((False, "sync_ws-client"), (True, "sync_ws-client-housekeeper")):
+            with self.subTest(reader), serving(echo) as server, self.assertLogs("sync_ws.client", "ERROR"):
+                release.clear()
+                beat = Heartbeat(60, SOON, message="tick", answer=fail)
+                client = self.client(server.url, heartbeat=beat)
+                recorder = Recorder(client)
+                client.on("message", work)
+                client.open(SOON)
+                client.send("work" if at_work else "again")
+                teller = client._thread._teller
+                wait_until(lambda: teller.ended_by is not None)  # noqa: B023
+                housekeeper = teller._housekeeper
+                self.assertTrue(not at_work or (housekeeper is not None and housekeeper.thread.is_alive()))
+                release.set()
+                self.assert_ended(client, recorder, SystemExit)
+                self.assertEqual((recorder.names, threads.pop()), (["open", "close", "gave_up"], reader))
+
+    def test_in_the_heartbeats_answer_it_reaches_an_application_that_reads(self) -> None:
+        def fail(message: Any) -> Any:
+            raise KeyboardInterrupt
+
+        with serving(echo) as server, self.assertLogs("sync_ws.client", "ERROR"):
+            client = self.client(server.url, heartbeat=Heartbeat(60, SOON, message="tick", answer=fail)).open(SOON)
+            recorder = Recorder(client)
+            channel = client._line.reading_channel
+            assert channel is not None
+            with channel.receiver.lock:  # it is this thread that reads
+                client.send("x")
+                with self.assertRaises(KeyboardInterrupt):
+                    client.recv(SOON)
+            self.assert_ended(client, recorder, KeyboardInterrupt)
+
     def test_the_server_is_told_that_we_go_away(self) -> None:
         codes: list[int] = []
 

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import math
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -98,10 +99,13 @@ class Meaning(LedgerTestCase):
         self.assertEqual(self.recognised(lambda message: "truth", "x"), [True])
 
     def test_what_it_raises_is_told_and_the_message_is_the_applications(self) -> None:
-        raised: list[Exception] = []
+        raised: list[BaseException] = []
         intercept = Heartbeat(message="ping", answer=lambda message: json.loads(message)).intercept(raised.append)
         assert intercept is not None
         self.assertEqual([intercept.recognise("no JSON"), intercept.recognise("1"), len(raised)], [False, True, 1])
+        intercept = Heartbeat(message="ping", answer=lambda message: sys.exit(3)).intercept(raised.append)
+        assert intercept is not None
+        self.assertEqual([intercept.recognise("x"), str(raised[1:])], [False, "[SystemExit(3)]"])
 
 
 class MonitorTestCase(LedgerTestCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -22,6 +23,7 @@ from sync_ws.channel.channel import Channel
 from sync_ws.channel.limits import Limits
 from sync_ws.endings import Reason
 from sync_ws.errors import ConnectionClosed, SendTimeout
+from sync_ws.interrupts import STEP
 from sync_ws.net import transport as module
 from sync_ws.net.tls import TlsSocket
 from sync_ws.net.transport import PlainTransport, PortableTransport, TlsTransport, Transport, transport_for
@@ -202,6 +204,27 @@ class Each(TransportTestCase):
                 (next(here.receiving(10)), now(here.receiving_now(10)), next(here.receiving_into(room))), (b"", b"", 0)
             )
             self.assertEqual(now(here.receiving_into_now(room)), 0)
+
+    def test_a_read_in_steps_comes_back_after_each_and_loses_nothing(self) -> None:
+        for tls in (False, True):
+            here, there = self.transports(tls)
+            reads, room = here.receiving(10), memoryview(bytearray(10))
+            here.step_reads()
+            if type(here) is PortableTransport or isinstance(self, Portable):  # there it is the wait that has steps
+                continue
+            with contextlib.suppress(BlockingIOError):  # TLS may have something to tell first
+                while True:
+                    begun = time.monotonic()
+                    next(reads)
+            self.assertLess(time.monotonic() - begun, STEP + 1.5)
+            with self.assertRaises(BlockingIOError):
+                next(here.receiving_into(room))
+            self.send_all(there, b"abcd")
+            self.assertEqual(next(reads), b"abcd")
+            self.send_all(there, b"efgh")
+            self.assertEqual(next(here.receiving_into(room)), 4)
+            here.close()
+            here.step_reads()  # raises nothing
 
     def test_a_reader_of_half_a_record_is_told_that_the_rest_waits(self) -> None:
         for tls in (False, True):

@@ -17,12 +17,15 @@ from types import FrameType
 from typing import Any
 from unittest import mock
 
+from sync_ws.interrupts import STEP
 from sync_ws.net import waiting
 from sync_ws.net.waiting import READABLE, WRITABLE, Waker, wait, wait_any
 from sync_ws.testing import LedgerTestCase
+from tests.support.unseen import Unseen, unseen_signal
 from tests.support.wire import fork, join
 
 DAY = 24 * 3600.0
+SOON = 1.5  # seconds, on a machine with much to do
 USUAL_GROUP = waiting.GROUP
 
 
@@ -211,6 +214,45 @@ class ByTheSystem(WaitingTestCase):
         waker.close()
         self.assertTrue(wait(ours.fileno(), READABLE, 60, waker))
         self.assertEqual(wait_any([ours.fileno()], READABLE, 60, waker), [])
+
+    def test_a_signal_that_came_just_before_the_wait_is_seen_after_a_step(self) -> None:
+        ours, _theirs = self.pair()
+        waker = self.waker()
+        waits: tuple[Callable[[], object], ...] = (
+            lambda: wait(ours.fileno(), READABLE, None),
+            lambda: wait(ours.fileno(), READABLE, 30.0, waker),
+            lambda: wait_any([ours.fileno()], READABLE, None, waker),
+        )
+        for waiting_for_ever in waits:
+            begun = time.monotonic()
+            with self.assertRaises(Unseen), unseen_signal():
+                waiting_for_ever()
+            self.assertLess(time.monotonic() - begun, STEP + SOON)
+
+    def test_only_the_main_thread_waits_in_steps_and_neither_longer_than_it_is_to(self) -> None:
+        ours, _theirs = self.pair()
+        asked: list[float | None] = []
+
+        class Poll:
+            def register(self, fd: int, events: int) -> None:
+                pass
+
+            def poll(self, milliseconds: float | None = None) -> list[tuple[int, int]]:
+                asked.append(milliseconds)
+                return [(ours.fileno(), READABLE)] if len(asked) == 3 or milliseconds is None else []
+
+        with mock.patch.object(waiting, "_poll_object", Poll):
+            self.assertTrue(wait(ours.fileno(), READABLE, None))
+            self.assertEqual(asked, [STEP * 1000] * 3)
+            asked.clear()
+            join(self.start(lambda: wait(ours.fileno(), READABLE, None)))
+            join(self.start(lambda: wait(ours.fileno(), READABLE, 7)))
+            wait(ours.fileno(), READABLE, STEP)
+            self.assertEqual(asked, [None, 7000, STEP * 1000])
+        begun = time.monotonic()
+        self.assertFalse(wait(ours.fileno(), READABLE, 1.2 * STEP))
+        self.assertGreaterEqual(time.monotonic() - begun, 1.2 * STEP)
+        self.assertLess(time.monotonic() - begun, 1.2 * STEP + SOON)
 
 
 class BySelect(ByTheSystem):
