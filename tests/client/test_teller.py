@@ -34,6 +34,7 @@ class TellerTest(LedgerTestCase):
         channel = mock.Mock(ended=False, bytes_received=0, closing_since=None)
         channel.writer.queued = (0, 0)
         channel.writer.stuck.return_value = None
+        channel.fileno.return_value = -1
         self.line.opened(channel, None, None)
         return channel
 

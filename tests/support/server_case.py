@@ -50,7 +50,7 @@ class Events:
 
 
 class LogLines(logging.Handler):
-    """Collects what `logger` and those below it log, formatted as a log file would have it."""
+    """Collects what `logger` and those below it log, formatted as a log file would have it, and keeps it from others."""
 
     def __init__(self, logger: str = "sync_ws") -> None:
         super().__init__(logging.DEBUG)
@@ -68,16 +68,15 @@ class LogLines(logging.Handler):
         return [line for line in self.lines if "Traceback" in line]
 
     def __enter__(self) -> LogLines:
-        self._before = self._logger.level, self._logger.propagate
+        self._before = self._logger.level, self._logger.propagate, self._logger.handlers
         self._logger.setLevel(logging.DEBUG)
         self._logger.propagate = False
-        self._logger.addHandler(self)
+        self._logger.handlers = [self]
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._logger.removeHandler(self)
         self._logger.setLevel(self._before[0])
-        self._logger.propagate = self._before[1]
+        self._logger.propagate, self._logger.handlers = self._before[1:]
 
 
 class ServerTestCase(LedgerTestCase):
