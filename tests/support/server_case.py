@@ -50,7 +50,7 @@ class Events:
 
 
 class LogLines(logging.Handler):
-    """Collects what `logger` and those below it log, formatted as a log file would have it, and keeps it from others."""
+    """Collects what `logger` and those below it log, formatted as a log file would have it; nobody else gets it."""
 
     def __init__(self, logger: str = "sync_ws") -> None:
         super().__init__(logging.DEBUG)
