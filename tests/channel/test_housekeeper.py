@@ -260,7 +260,7 @@ class ThreadTest(LedgerTestCase):
             ours, peer = socket.socketpair()
             with self.subTest(method), ours, peer, mock.patch("sync_ws.channel.housekeeper.TICK", 0.01):
                 bad, ended = mock.Mock(ended=False, bytes_received=-1, closing_since=None), threading.Event()
-                bad.writer.stuck.return_value = None
+                bad.writer.stuck.return_value, bad.writer.queued = None, (1, 1)
                 (bad.writer.flush if method == "flush" else getattr(bad, method)).side_effect = SystemExit(3)
                 bad.fileno.return_value = ours.fileno()
                 bad.abort.side_effect = lambda reason, ended=ended: ended.set()
@@ -272,8 +272,8 @@ class ThreadTest(LedgerTestCase):
                     ended.clear()
                     keeper.drain(bad)
                     self.assertTrue(ended.wait(5), "there is no other round")
+                    keeper.stop(5)
                 self.assertIn("SystemExit", logs.output[-1])
-                keeper.stop(5)
 
     def test_trouble_of_its_own_is_logged_and_leaves_nothing_open(self) -> None:
         keeper = Housekeeper("test", ping_interval=None, ping_timeout=10, close_timeout=5)
