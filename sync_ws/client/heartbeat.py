@@ -195,9 +195,9 @@ class HeartbeatMonitor:
         with self._lock:
             self._stopped.set()
             self._generation += 1
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer, self._due = None, 0.0
+            timer, self._timer, self._due = self._timer, None, 0.0
+            if timer is not None:
+                timer.cancel()  # not again by a handler that comes now: threading.Timer's lock lets nobody in twice
 
     @property
     def held_here(self) -> bool:

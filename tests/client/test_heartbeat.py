@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from sync_ws.client import heartbeat
 from sync_ws.client.heartbeat import Heartbeat, HeartbeatMonitor
@@ -518,6 +519,23 @@ class Stopping(MonitorTestCase):
         self.on_send = lambda payload: monitor.stop()
         self.clock.advance(100)
         self.assertEqual((len(self.dead), self.clock.pending), (1, []))
+
+    def test_from_a_handler_that_interrupted_it_the_timer_is_not_cancelled_twice_at_once(self) -> None:
+        monitor = self.make()
+        monitor.start()
+        timer = monitor._timer
+        assert timer is not None
+        under_way: list[bool] = []
+
+        def cancel() -> None:
+            self.assertEqual(under_way, [], "threading.Timer would wait for itself")
+            under_way.append(True)
+            monitor.stop()  # as a signal's handler may
+
+        with mock.patch.object(timer, "cancel", cancel):
+            monitor.stop()
+        self.assertEqual(under_way, [True])
+        timer.cancel()
 
     def test_on_the_system_clock_it_leaves_no_thread(self) -> None:
         sent: list[bytes] = []
