@@ -42,6 +42,7 @@ from .handshake_stream import HandshakeStream, Io, Refused
 __all__ = ["Dial", "Established"]
 
 T = TypeVar("T")
+UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR})  # what a connect says that is not over
 CANCELLED = Reason("cancelled", by_us=True)
 
 
@@ -281,8 +282,11 @@ class Dial(Io):
 
     def _connect_one(self, sock: socket.socket, address: tuple[Any, ...], share: Deadline) -> None:
         sock.setblocking(False)
-        if sock.connect_ex(address) == 0:
+        refused = sock.connect_ex(address)
+        if refused == 0:
             return
+        if refused not in UNDER_WAY:  # no route, say
+            raise OSError(refused, os.strerror(refused))
         self.wait(sock, WRITABLE, share)
         failure = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if failure:

@@ -13,6 +13,7 @@ Threading: used by the one thread that dials.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import ssl
@@ -216,7 +217,9 @@ class HandshakeStream:
             except ssl.SSLWantReadError:
                 self._io.wait(self._sock, READABLE)
             except OSError as exc:
-                self._unwritten = exc
+                self._unwritten = exc  # what the server may have said before tells more
+                with contextlib.suppress(OSError):  # and if it has not, it must not wait for the rest
+                    self._sock.shutdown(socket.SHUT_WR)
                 return
 
 

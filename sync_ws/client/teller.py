@@ -95,11 +95,11 @@ class Teller:
         """Have ``channel`` looked after while functions run."""
         if self._housekeeper is None:
             timeout = self._close_timeout
-            keeper = Housekeeper("sync_ws-client", ping_interval=None, ping_timeout=1.0, close_timeout=timeout)
             try:
+                keeper = Housekeeper("sync_ws-client", ping_interval=None, ping_timeout=1.0, close_timeout=timeout)
                 keeper.start()
-            except RuntimeError as exc:
-                log.warning("no thread to answer while a function runs: %s", exc)
+            except (RuntimeError, OSError) as exc:
+                log.warning("no thread or descriptor to answer while a function runs: %s", exc)
                 return
             self._housekeeper = keeper
         self._housekeeper.add(channel)

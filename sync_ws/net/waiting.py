@@ -7,7 +7,7 @@ one: it takes descriptors of any number.  Where there is none (Windows) it is ``
 A wait that a signal interrupts goes on for the time that is left (Python sees to it, PEP 475), unless the signal's
 handler raises.  One that comes in the moment before the system call does not interrupt it: the main thread waits in
 steps, and sees to it between them.  An error, or the end of the stream, counts as ready: the operation that was waited
-for will tell.
+for will tell.  A system that has no memory for a wait is asked again after a pause: whoever waits has nobody to tell.
 
 Threading: the functions keep nothing and may be called from any thread; a Waker says for itself who may do what.
 """
@@ -33,6 +33,8 @@ WRITABLE: int = getattr(select, "POLLOUT", 4)
 LONGEST = 24 * 3600.0  # seconds in one system call: poll takes milliseconds in a C int, select a C time
 GROUP = 500  # sockets in one call of select.select; Python allows 512 on Windows
 SLICE = 0.05  # seconds for one look at all groups, when there are several
+PAUSE = 0.05  # seconds, after the system refused to wait
+TRIES = 3  # for a byte to a Waker, which nobody sends again
 
 
 class Waker:
@@ -58,10 +60,14 @@ class Waker:
     def wake(self) -> None:
         """End the wait, now or as soon as it begins."""
         with self._lock:
-            try:
-                self._far.send(b"x")
-            except OSError:
-                return  # full of such bytes, so awake already; or closed
+            for _ in range(TRIES):
+                try:
+                    self._far.send(b"x")
+                    return
+                except BlockingIOError:
+                    return  # full of such bytes, so awake already
+                except OSError:
+                    continue  # no memory, or closed
 
     def clear(self) -> None:
         """Wait anew.  Before looking for what one was woken for: what comes after that look wakes again."""
@@ -151,7 +157,7 @@ def wait(fd: int, events: int, timeout: float | None, waker: Waker | None = None
             return True
         poller.register(wake_fd, READABLE)
     poller.register(fd, events)
-    return bool(_poll(poller, timeout))
+    return _poll(poller, timeout) != []
 
 
 def wait_any(fds: Iterable[int], events: int, timeout: float | None, waker: Waker) -> list[int]:
@@ -163,18 +169,31 @@ def wait_any(fds: Iterable[int], events: int, timeout: float | None, waker: Wake
     poller.register(wake_fd, READABLE)
     for fd in fds:
         poller.register(fd, events)
-    return [fd for fd, _ in _poll(poller, timeout) if fd != wake_fd]
+    return [fd for fd, _ in _poll(poller, timeout) or () if fd != wake_fd]
 
 
-def _poll(poller: _SelectPoll, timeout: float | None) -> list[tuple[int, int]]:
-    """Seconds for poll's milliseconds: it takes a C int of them, and a negative number for no end."""
-    if timeout is None or timeout > STEP:
-        longest = STEP if threading.get_ident() == interrupts.main_ident else LONGEST
-        if timeout is None and longest == LONGEST:
-            return poller.poll()
-        end = math.inf if timeout is None else time.monotonic() + timeout
-        while timeout is None or timeout > longest:
-            if ready := poller.poll(longest * 1000):
-                return ready
-            timeout = end - time.monotonic()
-    return poller.poll(timeout * 1000 if timeout > 0 else 0)
+def _poll(poller: _SelectPoll, timeout: float | None) -> list[tuple[int, int]] | None:
+    """Seconds for poll's milliseconds: it takes a C int of them, and a negative number for no end.
+
+    None when the system refuses a wait that has no end: whoever waits is to look for himself now and then.
+    """
+    while True:
+        try:
+            if timeout is None or timeout > STEP:
+                longest = STEP if threading.get_ident() == interrupts.main_ident else LONGEST
+                if timeout is None and longest == LONGEST:
+                    return poller.poll()
+                end = math.inf if timeout is None else time.monotonic() + timeout
+                while timeout is None or timeout > longest:
+                    if ready := poller.poll(longest * 1000):
+                        return ready
+                    timeout = end - time.monotonic()
+            return poller.poll(timeout * 1000 if timeout > 0 else 0)
+        except (OSError, MemoryError):
+            if timeout is not None and timeout <= 0:
+                return []
+            pause = PAUSE if timeout is None else min(PAUSE, timeout)
+            time.sleep(pause)
+            if timeout is None or timeout == math.inf:
+                return None
+            timeout -= pause

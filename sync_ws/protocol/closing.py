@@ -193,10 +193,11 @@ class Closing:
             return Reason(f"the peer broke the protocol: {close}", code=close.code, by_us=True)
         if what is Happening.END_OF_STREAM:
             lost = "the connection was lost without a Close frame"
+            if error is not None:
+                lost += f": {error.strerror or error}"
             if ours is not None:
                 return Reason(f"closed by us: {ours}; {lost}", CloseCode.ABNORMAL, by_us=True, error=error)
-            detail = f": {error.strerror or error}" if error else ""
-            return Reason(lost + detail, CloseCode.ABNORMAL, error=error)
+            return Reason(lost, CloseCode.ABNORMAL, error=error)
         return reason or Reason(NO_ANSWER, CloseCode.ABNORMAL, by_us=True)
 
 

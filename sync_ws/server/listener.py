@@ -119,7 +119,7 @@ class Listener:
                 close_in_child(sock)
         except BlockingIOError:
             return
-        except OSError as exc:  # out of descriptors or memory, or the peer has left already
+        except (OSError, MemoryError) as exc:  # out of descriptors or memory, or the peer has left already
             if not self._stopping.is_set():
                 voice.accept_trouble(f"accept failed, next try in {PAUSE:g} s", exc, self._trouble)
                 self._stopping.wait(PAUSE)

@@ -152,7 +152,9 @@ def read_head(sock: socket.socket, deadline: Deadline) -> tuple[bytes, bytes]:
         try:
             sock.settimeout(capped(deadline.remaining()))
             data = sock.recv(4096)
-        except TimeoutError:
+        except TimeoutError as exc:
+            if exc.errno is not None:  # the kernel has given the peer up
+                raise
             continue
         if not data:
             raise ConnectionResetError("the peer left before its request was complete")
