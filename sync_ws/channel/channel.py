@@ -219,6 +219,7 @@ class Channel:
                 if deadline.passed:
                     raise TimeoutError(f"no answer to a Ping within {timeout:g} s")
                 before = self.bytes_received
+                self.writer.flush()  # nobody else may be told that the kernel had no room for it
                 readable = self.wait_readable(min(PING_STEP, deadline.remaining() or 0.0))
                 self.tend()  # if nobody else is reading
                 if readable and self.bytes_received == before:  # somebody is, or the inbox is full

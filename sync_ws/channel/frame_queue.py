@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 
 from ..net.transport import Bytes, Transport
+from ..net.waiting import NOT_NOW
 
 __all__ = ["FrameQueue"]
 
@@ -47,7 +48,7 @@ class FrameQueue:
                     self._frames += (frame,)
                     self._offset, self.waiting, self.moved = sent, size - sent, True
                     break
-            except BlockingIOError:
+            except NOT_NOW:
                 self._frames += (frame,)
                 self.waiting, self.moved = size, True
         return self.bytes_sent + self.waiting
@@ -80,7 +81,7 @@ class FrameQueue:
                     else:
                         self._offset = offset + sent
                     break
-            except BlockingIOError:
+            except NOT_NOW:
                 return False
             if self._offset:
                 return False

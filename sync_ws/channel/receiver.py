@@ -24,6 +24,7 @@ from ..errors import ConcurrentReceive, ConnectionClosed
 from ..interrupts import STEP, owned
 from ..messages import Message, Opcode
 from ..net.transport import Transport
+from ..net.waiting import NOT_NOW
 from ..protocol.closing import Closing
 from ..protocol.frame_reader import FrameReader
 from ..protocol.frames import Control
@@ -161,7 +162,7 @@ class Receiver:
                 if patience is not None and patience.passed:
                     raise TimeoutError("no message within the timeout")
                 self._receive(deadline)
-            except BlockingIOError:
+            except NOT_NOW:
                 continue  # there was something to read, and then there was not
             except OSError as exc:
                 if isinstance(exc, TimeoutError) and exc.errno is None:
@@ -215,7 +216,7 @@ class Receiver:
                         reader.missing -= count
                         break
                 self._received_into(count, room_for, budget)
-        except BlockingIOError:
+        except NOT_NOW:
             return False
         return True
 
@@ -366,7 +367,7 @@ class Receiver:
                     try:
                         if next(self._transport.receiving_now(SMALL_READ)) == b"":
                             return
-                    except BlockingIOError:
+                    except NOT_NOW:
                         continue  # half a TLS record
             except OSError:
                 return  # reset: it has ended

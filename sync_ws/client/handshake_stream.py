@@ -22,7 +22,7 @@ from typing import Protocol
 
 from ..endings import Reason
 from ..errors import HandshakeError, HandshakeTimeout
-from ..net.waiting import READABLE, WRITABLE
+from ..net.waiting import NOT_NOW, READABLE, WRITABLE
 from ..protocol.http_head import BadHead, HeadBuffer, Response, TlsInstead, check_response_size, parse_response
 from ..protocol.shown_head import escaped, shown_address, shown_lines
 from ..timing import Deadline
@@ -198,7 +198,7 @@ class HandshakeStream:
         while True:
             try:
                 data = self._sock.recv(4096)
-            except (BlockingIOError, ssl.SSLWantReadError):
+            except (*NOT_NOW, ssl.SSLWantReadError):
                 self._io.wait(self._sock, READABLE, share)
                 continue
             if not data:
@@ -212,7 +212,7 @@ class HandshakeStream:
         while data:
             try:
                 data = data[self._sock.send(data) :]
-            except (BlockingIOError, ssl.SSLWantWriteError):
+            except (*NOT_NOW, ssl.SSLWantWriteError):
                 self._io.wait(self._sock, WRITABLE)
             except ssl.SSLWantReadError:
                 self._io.wait(self._sock, READABLE)

@@ -344,6 +344,8 @@ class ClientThread(threading.Thread):
                 before = channel.bytes_received
                 readable = channel.wait_readable(TICK)
                 channel.tend()  # also when nothing came: there may be room now for what had to wait
+                if channel.writer.queued[0]:  # an answer that the kernel had no room for
+                    channel.writer.flush()
                 channel.end_overdue()
                 load_numpy()
                 # somebody is in recv(), or enough messages wait to be taken

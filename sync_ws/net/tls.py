@@ -117,6 +117,8 @@ class TlsSocket(socket.socket):
             data = super().recv(CIPHERTEXT)
         except BlockingIOError:
             raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "nothing there to read") from None
+        except InterruptedError:
+            return  # TLS will ask again
         if data:
             self.incoming.write(data)
         else:
@@ -129,6 +131,8 @@ class TlsSocket(socket.socket):
                 sent = super().send(self._unsent)
             except BlockingIOError:
                 raise ssl.SSLWantWriteError(ssl.SSL_ERROR_WANT_WRITE, "no room to write") from None
+            except InterruptedError:
+                continue
             self._unsent = self._unsent[sent:]
 
     def _try_to_write_out(self) -> None:

@@ -36,7 +36,7 @@ from typing import Protocol, TypeVar, cast
 from ..forking import close_fully
 from ..interrupts import STEP
 from .tls import CIPHERTEXT, TlsSocket
-from .waiting import READABLE, WRITABLE, wait
+from .waiting import NOT_NOW, READABLE, WRITABLE, wait
 
 try:
     import fcntl
@@ -399,7 +399,7 @@ class TlsTransport:
         try:
             for sent in self._raw.sending(ciphertext):
                 return sent
-        except BlockingIOError:
+        except NOT_NOW:
             pass
         return 0
 

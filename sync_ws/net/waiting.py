@@ -25,11 +25,13 @@ from .. import interrupts
 from ..forking import ToldOfForks, close_fully, no_fork
 from ..interrupts import STEP, owned
 
-__all__ = ["READABLE", "WRITABLE", "Waker", "wait", "wait_any"]
+__all__ = ["NOT_NOW", "READABLE", "WRITABLE", "Waker", "wait", "wait_any"]
 
 # not POLLPRI: a TCP peer's urgent byte is never read, and would end every wait at once from then on
 READABLE: int = getattr(select, "POLLIN", 1)
 WRITABLE: int = getattr(select, "POLLOUT", 4)
+# to be tried again; Python itself bears EINTR (PEP 475), sockets that others put in the place of its own may not
+NOT_NOW = (BlockingIOError, InterruptedError)
 LONGEST = 24 * 3600.0  # seconds in one system call: poll takes milliseconds in a C int, select a C time
 GROUP = 500  # sockets in one call of select.select; Python allows 512 on Windows
 SLICE = 0.05  # seconds for one look at all groups, when there are several

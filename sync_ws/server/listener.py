@@ -17,7 +17,7 @@ from typing import Any
 
 from ..forking import ToldOfForks, close_fully, close_in_child, no_fork
 from ..interrupts import Flag
-from ..net.waiting import READABLE, Waker, wait
+from ..net.waiting import NOT_NOW, READABLE, Waker, wait
 from ..timing import Deadline
 from . import voice
 from .joining import join
@@ -117,7 +117,7 @@ class Listener:
             with no_fork():
                 sock, peer = self._sock.accept()
                 close_in_child(sock)
-        except BlockingIOError:
+        except NOT_NOW:
             return
         except (OSError, MemoryError) as exc:  # out of descriptors or memory, or the peer has left already
             if not self._stopping.is_set():

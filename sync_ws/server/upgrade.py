@@ -156,6 +156,8 @@ def read_head(sock: socket.socket, deadline: Deadline) -> tuple[bytes, bytes]:
             if exc.errno is not None:  # the kernel has given the peer up
                 raise
             continue
+        except InterruptedError:
+            continue
         if not data:
             raise ConnectionResetError("the peer left before its request was complete")
         if whole := buffer.feed(data):
