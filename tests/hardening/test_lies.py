@@ -1,26 +1,32 @@
 """Each system call fails in its turn, in each way that it can: nobody hangs, nothing is left behind, and who is told of
 an end is told why.
 
-A conversation is held once without a fault, which tells the calls that there are; and then once for each fault of the
-first, the second, the middle and the last call of each name by each side.  ``SYNC_WS_ALL_LIES=1`` is all of them, else
-it is every so many.
+A conversation is held once without a fault, which tells the calls that there are; and then once for each fault of each
+of them.  This is a sample, unless ``SYNC_WS_ALL_LIES=1`` asks for all: every so many of the faults of the first, the
+second, the middle and the last call of a name by a side.
 """
 
 from __future__ import annotations
 
+import _socket
+import ast
 import contextlib
 import errno
 import logging
 import os
+import socket
 import tempfile
 import threading
 import time
 import unittest
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
-from sync_ws import Client, Connection, ConnectionClosed, HandshakeError, Reason, Server, SyncWsError
+import sync_ws.net
+from sync_ws import Backoff, Client, Connection, ConnectionClosed, Reason, Server, SyncWsError
+from sync_ws.net.transport import transport_for
 from sync_ws.testing import Certificates, LedgerTestCase, ResourceLedger, make_certificates
 from tests.support.lies import AGAIN, FAULTS, SHORT, Call, Fault, Lies, lying
 
@@ -148,9 +154,14 @@ class Conversation:
             raise ConnectionClosed(client.reason)
 
 
-UNNEEDED = {"poll", "select", "ioctl", "shutdown"}  # asked again, or not needed
-UNNEEDED_OF = {("client", "setsockopt"), ("server", "setsockopt"), ("waker", "send"), ("waker", "recv")}
-UNNEEDED_OF |= {("listener", "accept")}  # asked again
+UNNEEDED = {"poll", "select", "ioctl", "shutdown"}  # asked again, or not needed, whoever calls
+UNNEEDED_OF = {
+    ("client", "setsockopt"),
+    ("server", "setsockopt"),
+    ("listener", "accept"),
+    ("waker", "recv"),
+    ("waker", "send"),
+}
 
 
 def _borne(call: Call, fault: Fault) -> bool:
@@ -162,7 +173,7 @@ def _borne(call: Call, fault: Fault) -> bool:
 def _named(fault: Fault, *about: object) -> bool:
     """Whether one of the errors or reasons names the fault."""
     seen = list(about)
-    for thing in seen:  # grows
+    for thing in seen:  # it grows meanwhile
         if isinstance(thing, OSError) and thing.errno == fault:
             return True
         if isinstance(fault, int) and os.strerror(fault) in str(thing):
@@ -185,14 +196,13 @@ def _wrongs(call: Call, fault: Fault, outcome: Outcome) -> Iterator[str]:
     if outcome.refused is not None:
         if call.side not in ("application", "nobody") or not _named(fault, outcome.refused):
             yield "the server was not to be had"
-        return
-    if isinstance(outcome.raised, TimeoutError):
+    elif isinstance(outcome.raised, TimeoutError):
         yield "the client waited in vain"
-    told = outcome.server_reasons if call.side == "server" and outcome.server_reasons else [outcome.raised]
-    if call.side == "server" and not outcome.server_reasons:
-        return  # in its opening handshake
-    if not _named(fault, outcome.reason, *told):
-        yield "the fault is not named"
+    elif call.side == "server":  # it tells nobody of who left in the opening handshake
+        if outcome.server_reasons and not _named(fault, *outcome.server_reasons):
+            yield "the server's application is not told of the fault"
+    elif not _named(fault, outcome.raised, outcome.reason):
+        yield "the client's application is not told of the fault"
 
 
 @unittest.skipIf(os.name == "nt", "calls as POSIX has them")
@@ -207,23 +217,20 @@ class LiesTest(LedgerTestCase):
 
     def tell_all(self, conversation: Conversation) -> None:
         for _ in range(2):  # the first one imports
-            conversation.hold(truth := Lies())
-        plan = [
-            (Call(side, name, number), fault)
-            for (side, name), count in sorted(truth.calls.items())
-            for number in sorted({1, 2, (count + 1) // 2, count})
-            if number <= count
-            for fault in FAULTS[name]
-            if (side, name, fault) != ("waker", "send", AGAIN)  # then it is full of such bytes, which is well
-        ]
-        for call, fault in plan if ALL else plan[:: EVERY]:
+            outcome = conversation.hold(truth := Lies())
+            self.assertTrue(outcome.complete, outcome)
+        plan = list(_plan(truth))
+        plan = plan if ALL else plan[::EVERY]
+        told = 0
+        for call, fault in plan:
             ledger = ResourceLedger()
-            lies = Lies(call, fault)
-            outcome = conversation.hold(lies)
+            outcome = conversation.hold(lies := Lies(call, fault))
+            told += lies.told
             wrongs = [*_wrongs(call, fault, outcome), *ledger.leftovers()]
             if wrongs:
                 with self.subTest(call=call, fault=fault):
-                    self.fail("\n".join([*wrongs, f"{lies.told=}, {outcome}"]))
+                    self.fail("\n".join([*wrongs, str(outcome)]))
+        self.assertGreater(told, len(plan) // 2)  # how a stream is cut differs, and so do the last of its calls
 
     def test_plain(self) -> None:
         self.tell_all(Conversation(None, portable=False, by_recv=True))
@@ -236,3 +243,48 @@ class LiesTest(LedgerTestCase):
 
     def test_tls_where_nothing_blocks(self) -> None:
         self.tell_all(Conversation(self.certificates, portable=True, by_recv=True))
+
+    def test_a_client_that_reconnects_gets_there(self) -> None:
+        with Server("127.0.0.1", 0, _echo) as server:
+            server.start()
+            for name in ("socketpair", "socket", "connect_ex", "getsockopt", "send", "recv"):
+                for fault in FAULTS[name]:
+                    lies = Lies(Call("client", name, 1), fault)
+                    with self.subTest(name, fault=fault), lying(lies):
+                        client = Client(server.url, reconnect=Backoff(0.01), heartbeat=None)
+                        with client.open(PATIENCE):
+                            client.send("there")
+                            self.assertEqual(client.recv(PATIENCE), "there")
+                        self.assertTrue(lies.told)
+
+    def test_what_waits_in_a_socket_is_nothing_where_the_system_does_not_tell(self) -> None:
+        for name, fault in (("ioctl", errno.ENOMEM), ("getsockopt", errno.ENOBUFS)):
+            lies = Lies(Call("application" if name == "ioctl" else "waker", name, 1), fault)
+            with self.subTest(name), lying(lies):
+                ours, theirs = socket.socketpair()
+                with ours, theirs:
+                    theirs.send(b"x")
+                    transport = transport_for(ours)
+                    self.assertEqual(transport.unread() if name == "ioctl" else transport.crowded(), 0)
+                    self.assertTrue(lies.told)
+                    self.assertEqual((transport.unread(), transport.crowded()), (1, True))
+
+    def test_every_call_of_the_net_has_its_turn(self) -> None:
+        ours_alone = {"close", "detach", "fileno", "gettimeout", "setblocking", "settimeout", "family", "proto", "type"}
+        system = {name for name in dir(_socket.socket) if name[0] != "_"} | {"socketpair", "select", "poll", "ioctl"}
+        used = set()
+        for path in Path(sync_ws.net.__file__).parent.glob("*.py"):
+            used |= {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+        used &= system
+        self.assertGreater(len(used & set(FAULTS)), 8)
+        self.assertEqual(used - set(FAULTS), used & ours_alone)
+
+
+def _plan(truth: Lies) -> Iterator[tuple[Call, Fault]]:
+    """Which lies are to be told, one after the other."""
+    for (side, name), count in sorted(truth.calls.items()):
+        some = {1, 2, (count + 1) // 2, count}
+        for number in range(1, count + 1) if ALL else sorted(some & {*range(1, count + 1)}):
+            for fault in FAULTS[name]:
+                if (side, name, fault) != ("waker", "send", AGAIN):  # then it is full of such bytes, and has woken
+                    yield Call(side, name, number), fault

@@ -199,7 +199,7 @@ def lying(lies: Lies, *, portable: bool = False) -> Iterator[None]:
         return lambda *args: lies.instead_of(_thread_side(), name, call, *args)
 
     def lying_pair(*args: Any) -> Any:
-        ends = pair(*args)
+        ends: tuple[Any, Any] = pair(*args)
         for end in ends:
             end.side = "waker"
         return ends
