@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -417,6 +418,17 @@ class Aborting(ChannelTestCase):
         self.assertEqual(self.assert_closed(reader.error).code, 1013)
         self.assertTrue(channel.ended)
 
+    def test_a_failed_write_is_named_also_where_there_was_something_to_read(self) -> None:
+        channel = self.make()
+        self.end.send(TEXT, b"on its way")
+        no_room = OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        with mock.patch.object(channel.writer._queue, "_sending", side_effect=no_room):
+            self.assertRaises(ConnectionClosed, channel.send, "x")
+        self.assertEqual((channel.read(5), self.end.sock.recv(1)), ("on its way", b""))
+        self.end.sock.close()
+        reason = self.assert_closed().reason
+        self.assertEqual((reason.error, reason.text.rpartition(": ")[2]), (no_room, no_room.strerror))
+
     def test_a_failed_write_still_lets_the_peers_last_words_be_read(self) -> None:
         channel = self.make()
         self.end.send(TEXT, b"last words")
@@ -461,6 +473,18 @@ class Pinging(ChannelTestCase):
         self.assertTrue(0 < rtt <= time.monotonic() - began)
         self.assertEqual(self.channel.read(0), "before")  # nothing is lost for the one who reads later
         self.assertEqual(self.owner.pongs[0], b"of another")
+
+    def test_a_ping_that_the_kernel_had_no_room_for_goes_out_though_nobody_looks_after_the_connection(self) -> None:
+        self.answering()
+        usual, refused = self.channel.writer._queue._sending, iter([BlockingIOError()])
+
+        def sending(data: Any) -> Any:
+            for error in refused:
+                raise error
+            return usual(data)
+
+        with mock.patch.object(self.channel.writer._queue, "_sending", sending):
+            self.assertGreater(self.channel.ping(10), 0)
 
     def test_another_thread_that_is_in_read_takes_the_pong(self) -> None:
         got = []

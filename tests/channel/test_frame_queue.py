@@ -43,6 +43,11 @@ class FrameQueueTest(unittest.TestCase):
         self.assertEqual([queue.flush(), queue.flush(), queue.flush(), queue.flush()], [False, False, False, True])
         self.assertEqual(self.transport.writes, [("whole", 5), ("whole", 5), ("whole", 3), ("whole", 1), ("whole", 1)])
 
+    def test_an_interrupted_call_is_one_that_took_nothing(self) -> None:
+        queue = self.make(InterruptedError(), InterruptedError())
+        self.assertEqual([queue.put(b"one"), queue.flush(), queue.flush()], [3, False, True])
+        self.assertEqual(self.transport.sent, b"one")
+
     def test_the_kernel_is_told_when_more_follows(self) -> None:
         queue = self.make()
         queue.put_parts(b"head", b"body")

@@ -230,6 +230,13 @@ class Alone(unittest.TestCase):
                 self.assertEqual(self.take(timeout), "answer")
                 self.assertEqual(len(self.transport.sent), 14)
 
+    def test_a_read_that_brought_nothing_after_all_is_tried_again(self) -> None:
+        for error in (BlockingIOError(), InterruptedError()):
+            for timeout in (None, 10):
+                self.make(text(b"there"))
+                self.transport.arrivals.insert(0, error)
+                self.assertEqual(self.take(timeout), "there")
+
     def test_the_last_word_waits_for_the_messages_before_it_while_nobody_reads(self) -> None:
         last = frame(CLOSE, b"\x03\xe9", masked=False)
         receiver = self.make(text(b"a") + last)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -296,6 +297,12 @@ class DeadlineTest(DialTestCase):
         error = self.fail_to_dial(f"ws://127.0.0.1:{port}/?token=s3cret")
         self.assertIn(f"127.0.0.1:{port}", str(error))
         self.assertNotIn("s3cret", str(error))
+        self.assertTrue(should_reconnect(error.reason))
+
+    def test_an_address_that_the_system_refuses_at_once_is_told_at_once(self) -> None:
+        with mock.patch("socket.socket.connect_ex", return_value=errno.ENETUNREACH):
+            error = self.fail_to_dial("ws://127.0.0.1:1/", timeout=60)
+        self.assertIn(f"no connection to 127.0.0.1:1: {os.strerror(errno.ENETUNREACH)}", str(error))
         self.assertTrue(should_reconnect(error.reason))
 
     def test_a_name_that_does_not_resolve_is_worth_another_attempt(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -252,6 +253,28 @@ class HandshakeStreamTest(LedgerTestCase):
         self.stream.send(REQUEST)
         with self.assertRaises(BrokenPipeError):
             self.stream.recv(1)
+
+    def test_where_it_could_not_be_written_the_server_is_not_left_waiting_for_the_rest(self) -> None:
+        gone = TimeoutError(errno.ETIMEDOUT, "timed out")
+        sock = mock.Mock(wraps=self.sock, send=mock.Mock(side_effect=gone))
+        stream = HandshakeStream(sock, Waiting())
+        stream.send(REQUEST)
+        self.peer.settimeout(5)
+        self.assertEqual(self.peer.recv(1), b"")
+        self.peer.close()
+        with self.assertRaises(TimeoutError) as caught:
+            stream.recv(1)
+        self.assertIs(caught.exception, gone)
+
+    def test_an_interrupted_call_is_made_again(self) -> None:
+        usual = self.sock.send, self.sock.recv
+        send, recv = (mock.Mock(side_effect=[InterruptedError(), *[mock.DEFAULT] * 2], wraps=call) for call in usual)
+        stream = HandshakeStream(mock.Mock(wraps=self.sock, send=send, recv=recv), Waiting())
+        stream.send(REQUEST)
+        self.assertTrue(self.peer.recv(4096).endswith(b"\r\n\r\n"))
+        self.answer(GOOD)
+        self.assertEqual(stream.recv(4), b"HTTP")
+        self.assertEqual((send.call_count, recv.call_count), (2, 2))
 
     def test_a_request_larger_than_the_socket_takes_is_written_whole(self) -> None:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)

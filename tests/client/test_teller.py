@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import unittest
 from typing import Any
@@ -123,7 +124,7 @@ class TellerTest(LedgerTestCase):
         self.teller.stop()
         self.assertEqual(self.keepers(), [])
 
-    def test_without_a_connection_or_a_thread_to_be_had_functions_are_called_all_the_same(self) -> None:
+    def test_without_a_connection_a_thread_or_a_descriptor_functions_are_called_all_the_same(self) -> None:
         self.listen("reconnecting")
         self.teller.emit("reconnecting", 1)
         self.assertEqual(self.keepers(), [])
@@ -131,7 +132,10 @@ class TellerTest(LedgerTestCase):
         no_thread = mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread"))
         with no_thread, self.assertLogs("sync_ws.client", "WARNING"):
             self.teller.emit("reconnecting", 2)
-        self.assertEqual(self.told, [("reconnecting", 1), ("reconnecting", 2)])
+        no_descriptor = mock.patch("socket.socketpair", side_effect=OSError(errno.EMFILE, "Too many open files"))
+        with no_descriptor, self.assertLogs("sync_ws.client", "WARNING"):
+            self.teller.emit("reconnecting", 3)
+        self.assertEqual(self.told, [("reconnecting", number) for number in (1, 2, 3)])
         self.assertIsNone(self.teller.kept_channel)
 
 

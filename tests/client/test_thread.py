@@ -18,6 +18,7 @@ from sync_ws.client.options import ClientOptions
 from sync_ws.client.outbox import Offline
 from sync_ws.client.thread import ClientThread
 from sync_ws.events import EventBus
+from sync_ws.messages import Opcode
 from sync_ws.testing import LedgerTestCase, ManualClock, free_port, wait_until
 from sync_ws.timing import SYSTEM_CLOCK, Deadline
 from tests.support.client_case import SOON, GuardedLine, obey
@@ -146,6 +147,16 @@ class ConnectionTest(ThreadTestCase):
             wait_until(lambda: len(self.line.inbox) == 3)
             self.end()
             self.assertEqual(list(self.line.inbox), ["m0", "m1", "m2"])
+
+    def test_an_answer_that_the_kernel_had_no_room_for_goes_out_while_nobody_sends(self) -> None:
+        with ScriptedServer(obey) as server:
+            self.begin(server.url())
+            channel = self.sending_channel()
+            with mock.patch.object(channel.writer._queue, "_sending", side_effect=BlockingIOError):
+                channel.writer.post(Opcode.PONG, b"")
+            self.assertEqual(channel.writer.queued, (1, 6))
+            wait_until(lambda: channel.writer.queued == (0, 0))
+            self.end()
 
     def test_a_channel_that_comes_with_close_is_given_up_outside_the_lock_and_told_of_once(self) -> None:
         held: list[tuple[str, bool]] = []

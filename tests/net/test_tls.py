@@ -8,7 +8,9 @@ import ssl
 import subprocess
 import tempfile
 import threading
+from collections import Counter
 from typing import Any
+from unittest import mock
 
 from sync_ws.net.tls import TlsSocket
 from sync_ws.net.transport import Transport, transport_for
@@ -57,6 +59,24 @@ class TlsCase(LedgerTestCase):
 
 
 class Blocking(TlsCase):
+    def test_an_interrupted_call_is_made_again(self) -> None:
+        calls: Counter[tuple[str, int]] = Counter()
+
+        def interrupted(name: str) -> Any:
+            usual = getattr(socket.socket, name)
+
+            def call(sock: socket.socket, *args: Any) -> Any:
+                calls[name, id(sock)] += 1
+                if calls[name, id(sock)] % 2:
+                    raise InterruptedError
+                return usual(sock, *args)
+
+            return mock.patch.object(socket.socket, name, call)
+
+        with interrupted("recv"), interrupted("send"):
+            server, client = self.shaken()
+            self.assertEqual((client.send(b"x"), server.recv(1)), (1, b"x"))
+
     def test_it_takes_the_descriptor_and_the_timeout_of_the_socket(self) -> None:
         plain, other = socket.socketpair()
         self.addCleanup(other.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 from unittest import mock
@@ -45,6 +46,25 @@ class WaitingTestCase(LedgerTestCase):
         thread = threading.Thread(target=function, daemon=True)
         thread.start()
         return thread
+
+    @contextlib.contextmanager
+    def refusing(self, failure: BaseException, times: int) -> Iterator[None]:
+        """The system refuses so many waits."""
+        failures = iter([failure] * times)
+        usual = waiting._poll_object
+
+        def make() -> Any:
+            poller = usual()
+
+            def poll(milliseconds: float | None = None) -> Any:
+                for failure in failures:
+                    raise failure
+                return poller.poll(milliseconds)
+
+            return mock.Mock(register=poller.register, poll=poll)
+
+        with mock.patch.object(waiting, "_poll_object", make):
+            yield
 
     def on_alarm(self, seconds: float, handler: Callable[[], object]) -> None:
         before = signal.signal(signal.SIGALRM, lambda number, frame: handler())
@@ -170,6 +190,25 @@ class ByTheSystem(WaitingTestCase):
         pairs[0][0].close()
         pairs[2][1].send(b"x")
         self.assertEqual(sorted(wait_any(fds, READABLE, 60, waker)), sorted([fds[0], fds[2]]))
+
+    def test_a_system_that_refuses_to_wait_is_asked_again(self) -> None:
+        ours, theirs = self.pair()
+        theirs.send(b"x")
+        for failure in (OSError(errno.ENOMEM, "no memory"), MemoryError()):
+            with self.refusing(failure, 2):
+                self.assertTrue(wait(ours.fileno(), READABLE, 60))
+            with self.refusing(failure, 1):
+                self.assertEqual(wait_any([ours.fileno()], READABLE, 60, self.waker()), [ours.fileno()])
+
+    def test_where_it_goes_on_refusing_a_wait_has_its_end_and_without_one_who_waits_looks_for_himself(self) -> None:
+        fd = self.pair()[0].fileno()
+        with self.refusing(OSError(errno.ENOMEM, "no memory"), 1000):
+            for timeout in (0, 0.12):
+                began = time.monotonic()
+                self.assertFalse(wait(fd, READABLE, timeout))
+                self.assertGreaterEqual(time.monotonic() - began, timeout)
+            self.assertTrue(wait(fd, READABLE, None))
+            self.assertEqual(wait_any([fd], READABLE, None, self.waker()), [])
 
     def test_hundreds_at_once(self) -> None:
         fds = [sock.fileno() for _ in range(300) for sock in self.pair()]  # more than select takes on every system
@@ -316,6 +355,19 @@ class WakerTest(WaitingTestCase):
         waker.wake()
         self.assertTrue(self.awake(waker))
         waker.close()  # not a cleanup: it would wait for a wake that blocks
+
+    def test_it_wakes_though_the_system_has_no_room_for_a_moment(self) -> None:
+        waker = self.waker()
+        usual, failures = waker._far, iter([OSError(errno.ENOBUFS, "no room"), InterruptedError()])
+
+        def send(data: bytes) -> int:
+            for failure in failures:
+                raise failure
+            return usual.send(data)
+
+        with mock.patch.object(waker, "_far", mock.Mock(send=send)):
+            waker.wake()
+        self.assertTrue(self.awake(waker))
 
     def test_a_closed_one_does_nothing_and_holds_nothing(self) -> None:
         waker = Waker()

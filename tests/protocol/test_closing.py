@@ -104,6 +104,13 @@ class ReasonTest(unittest.TestCase):
                 None,
                 Reason(f"closed by us: 1000 bye; {lost}", 1006, by_us=True),
             ),
+            (
+                (Happening.CLOSE,),
+                Happening.END_OF_STREAM,
+                None,
+                reset,
+                Reason(f"closed by us: 1000 bye; {lost}: Connection reset by peer", 1006, by_us=True),
+            ),
         ]
         for before, what, close, error, expected in cases:
             with self.subTest(str(expected)):

@@ -106,6 +106,25 @@ class ListenerTest(LedgerTestCase):
         levels = [line.partition(" ")[0] for line in log.lines if "Too many open files" in line]
         self.assertEqual(levels, ["WARNING"] * WARNINGS + ["INFO"] * 2 * WARNINGS)
 
+    def test_out_of_memory_or_interrupted_it_accepts_later(self) -> None:
+        real = socket.socket.accept
+        failures = iter([MemoryError("no room"), InterruptedError()])
+
+        def failing(sock: socket.socket) -> Any:
+            for failure in failures:
+                raise failure
+            return real(sock)
+
+        with (
+            LogLines() as log,
+            mock.patch.object(listener_module, "PAUSE", 0.001),
+            mock.patch.object(socket.socket, "accept", failing),
+        ):
+            client = self.dial(self.listen(lambda sock, peer: False, b"refused"))
+            self.assertEqual(client.recv(100), b"refused")
+        (line,) = [line for line in log.lines if line.startswith("WARNING")]
+        self.assertIn("accept failed, next try in 0.001 s: no room", line)
+
     def test_it_tells_when_it_was_told_to_stop_in_its_own_thread_while_the_port_is_held(self) -> None:
         told: list[Any] = []
 

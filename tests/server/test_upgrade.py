@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 from sync_ws import Refusal, Request, bearer_token
 from sync_ws.protocol.handshake import Policy
@@ -282,6 +284,13 @@ class ReadHeadTest(PairTestCase):
         self.theirs.close()
         with self.assertRaises(ConnectionError):
             read_head(self.ours, Deadline(5))
+
+    def test_a_peer_that_the_kernel_gives_up_is_not_waited_for(self) -> None:
+        gone = TimeoutError(errno.ETIMEDOUT, "timed out")
+        sock = mock.Mock(recv=mock.Mock(side_effect=[InterruptedError(), b"GET / HT", gone]))
+        with self.assertRaises(TimeoutError) as caught:
+            read_head(sock, Deadline(60))
+        self.assertIs(caught.exception, gone)
 
     def test_what_has_no_end_is_refused_early(self) -> None:
         self.theirs.setblocking(False)
