@@ -31,7 +31,7 @@ from sync_ws.testing import Certificates, LedgerTestCase, ResourceLedger, make_c
 from tests.support.lies import AGAIN, FAULTS, SHORT, Call, Fault, Lies, lying
 
 ALL = os.environ.get("SYNC_WS_ALL_LIES") == "1"
-EVERY = 3  # lies, one is told
+EVERY = 5  # lies, one is told; no divisor of how many faults a call may have
 SOON = 4.0  # seconds, for a conversation that takes some milliseconds, on a machine with other things to do
 PATIENCE = 3.0  # seconds for a message: that it passes is a failure
 # small ones, and one that is read to where it belongs and is more than the kernel takes at once
