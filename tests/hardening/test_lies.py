@@ -18,7 +18,6 @@ import socket
 import tempfile
 import threading
 import time
-import unittest
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +30,7 @@ from sync_ws.testing import Certificates, LedgerTestCase, ResourceLedger, make_c
 from tests.support.lies import AGAIN, FAULTS, SHORT, Call, Fault, Lies, lying
 
 ALL = os.environ.get("SYNC_WS_ALL_LIES") == "1"
-EVERY = 5  # lies, one is told; no divisor of how many faults a call may have
+EVERY = 5  # of so many lies one is told
 SOON = 4.0  # seconds, for a conversation that takes some milliseconds, on a machine with other things to do
 PATIENCE = 3.0  # seconds for a message: that it passes is a failure
 # small ones, and one that is read to where it belongs and is more than the kernel takes at once
@@ -205,7 +204,6 @@ def _wrongs(call: Call, fault: Fault, outcome: Outcome) -> Iterator[str]:
         yield "the client's application is not told of the fault"
 
 
-@unittest.skipIf(os.name == "nt", "calls as POSIX has them")
 class LiesTest(LedgerTestCase):
     certificates: ClassVar[Certificates]
 
