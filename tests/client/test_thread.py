@@ -16,6 +16,7 @@ from sync_ws.client.heartbeat import HeartbeatMonitor
 from sync_ws.client.line import Line
 from sync_ws.client.options import ClientOptions
 from sync_ws.client.outbox import Offline
+from sync_ws.client.teller import Teller
 from sync_ws.client.thread import ClientThread
 from sync_ws.events import EventBus
 from sync_ws.messages import Opcode
@@ -149,7 +150,7 @@ class ConnectionTest(ThreadTestCase):
             self.assertEqual(list(self.line.inbox), ["m0", "m1", "m2"])
 
     def test_an_answer_that_the_kernel_had_no_room_for_goes_out_while_nobody_sends(self) -> None:
-        with ScriptedServer(obey) as server:
+        with ScriptedServer(obey) as server, mock.patch.object(Teller, "keep"):  # no housekeeper
             self.begin(server.url())
             channel = self.sending_channel()
             with mock.patch.object(channel.writer._queue, "_sending", side_effect=BlockingIOError):
