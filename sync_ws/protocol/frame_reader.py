@@ -13,7 +13,8 @@ An interrupt (a signal's handler that raises) may come at any call in here, and 
 not: whatever leaves the reader and the position behind it change together, in assignments between which nothing is
 called, and everything before that is computed without a trace.  So ``deque += (item,)`` stands where ``append``
 would be a call.  Where that is not to be had, in the middle of unmasking in place and in a message of several
-frames, the connection ends: ``InterruptedError``.
+frames, the connection ends: ``ConnectionAbortedError``, as InterruptedError means that nothing
+was done and to try again.
 
 Threading: a ``FrameReader`` belongs to whoever holds its connection's read lock.
 """
@@ -162,7 +163,7 @@ class FrameReader:
         if self.finished:
             return controls
         if self._unsafe:
-            raise InterruptedError("an interrupt came in the middle of reading a message")
+            raise ConnectionAbortedError("an interrupt came in the middle of reading a message")
         limit = len(messages) + room
         self._budget = budget
         self.more = False

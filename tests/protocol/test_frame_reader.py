@@ -177,13 +177,13 @@ class Watched(BothRoles):
             begun, large = frame(TEXT, b"a", masked=server, fin=False), frame(BINARY, bytes(9000), masked=server)
             for frames in ((begun,), (begun, frame(CONT, masked=server))):
                 reader, messages = self.interrupted(server, *frames)
-                with self.assertRaises(InterruptedError):
+                with self.assertRaises(ConnectionAbortedError):
                     reader.parse(messages, 256)
             reader = self.make(server, mock.Mock(side_effect=KeyboardInterrupt))
             reader.feed(large[:100])
             reader.parse(messages, 256)
             reader.feed(large[100:])
-            for error in (KeyboardInterrupt, InterruptedError):  # unmasked where it lay
+            for error in (KeyboardInterrupt, ConnectionAbortedError):  # unmasked where it lay
                 with self.assertRaises(error):
                     reader.parse(messages, 256)
             self.assertEqual(list(messages), [])
