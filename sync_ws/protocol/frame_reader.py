@@ -13,8 +13,7 @@ An interrupt (a signal's handler that raises) may come at any call in here, and 
 not: whatever leaves the reader and the position behind it change together, in assignments between which nothing is
 called, and everything before that is computed without a trace.  So ``deque += (item,)`` stands where ``append``
 would be a call.  Where that is not to be had, in the middle of unmasking in place and in a message of several
-frames, the connection ends: ``ConnectionAbortedError``, as InterruptedError means that nothing
-was done and to try again.
+frames, the connection ends: ``ConnectionAbortedError`` (InterruptedError would mean that nothing was done: try again).
 
 Threading: a ``FrameReader`` belongs to whoever holds its connection's read lock.
 """
