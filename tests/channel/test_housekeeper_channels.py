@@ -91,6 +91,7 @@ class SignsOfLife(HousekeeperTestCase):
         self.assertEqual(owner.ends[0].code, 1013)
 
 
+@mock.patch("sync_ws.channel.housekeeper.TICK", 0.02)
 class ItsThread(HousekeeperTestCase):
     def test_a_busy_connection_answers_pings_and_keeps_its_messages(self) -> None:
         keeper = self.make(running=True)

@@ -116,10 +116,14 @@ class HeartbeatTest(ReconnectTestCase):
         cases: tuple[dict[str, Any], ...] = ({"message": fail}, {"message": "tick", "answer": fail})
         for functions, style in itertools.product(cases, ("recv", "callback")):
             with self.subTest(functions, style=style), serving(echo) as server:
-                client = self.client(server.url, heartbeat=Heartbeat(0.02, 0.25, **functions), reconnect=None)
+                beat, clock = Heartbeat(30, 3, **functions), ManualClock()
+                client = self.client(server.url, heartbeat=beat, reconnect=None, clock=clock)
                 recorder = Recorder(client, messages=style == "callback")
                 with self.assertLogs("sync_ws.client", "ERROR"):
                     client.open(SOON)
+                    clock.advance(30)
+                    recorder.wait_for("error")
+                    clock.advance(30)
                     self.assertIn("on purpose", str(recorder.wait_for("error", 2).exception))
                     client.send("mine")
                     got = recorder.of("message") if style == "callback" else []

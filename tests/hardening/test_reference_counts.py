@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import socket
 import tempfile
 import threading
@@ -112,6 +113,7 @@ class Conversations(Case):
             client.on("message", seen.append)
             client.on("heartbeat", seen.append)
             client.open(5)
+            wait_until(lambda: server.connections)
             server.broadcast("x" * 200)
             wait_until(lambda: len(seen) > 1)
             client.close()
@@ -190,9 +192,10 @@ class Conversations(Case):
             (conn,) = server.connections
             channel = client._line.reading_channel
             assert channel is not None
+            data = os.urandom(1 << 20)  # nothing to compress: buffers are full soon
             with channel.receiver.lock, contextlib.suppress(sync_ws.SyncWsError):
                 while True:
-                    conn.send(bytes(1 << 20))
+                    conn.send(data)
             client.close()
 
         with mock.patch.dict(self.options, send_timeout=0.1):
@@ -329,7 +332,7 @@ class Interrupted(Case):
         def scene() -> None:
             ours, theirs = socket.socketpair()
             request = parse_request(handshake()[:-4], ("127.0.0.1", 1), False)
-            with theirs, Hub(handler) as hub:
+            with theirs, Hub(handler, close_timeout=0.1) as hub:
                 theirs.sendall(frame(TEXT, b"go"))
                 conn = hub.connect(hub.admit("a"), ours, request)
                 with self.assertRaises(KeyboardInterrupt):

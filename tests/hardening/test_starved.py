@@ -38,9 +38,10 @@ sys.stdin.read()
 class StarvedTest(ProgramTest):
     def test_large_messages_go_on_without_memory_or_descriptors_for_numpy(self) -> None:
         large = bytes(1 << 20)
-        for kind, left in (("memory", 24 << 20), ("memory", 64 << 20), ("descriptors", 0), ("descriptors", 2)):
+        cases = (("memory", 24 << 20), ("memory", 64 << 20), ("descriptors", 0), ("descriptors", 2))
+        programs = [self.start("-c", SERVER, *case, stdin=True) for case in cases]  # all at once: they take a while
+        for (kind, left), program in zip(cases, programs, strict=True):
             with self.subTest(kind, left=left):
-                program = self.start("-c", SERVER, kind, left, stdin=True)
                 port = int(program.wait_for("port").split()[1])
                 with RawClient(port).upgrade("/ws/") as client:
                     client.send(frame(1, b"starve"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import itertools
 import json
 import signal
 import socket
@@ -42,22 +43,24 @@ class ArticleServerTest(PeerTestCase):
         return server
 
     def test_messages_and_heartbeats_of_both_kinds(self) -> None:
-        for kind in ("message", "ping", "auto"):
+        kinds = ("message", "ping", "auto")
+        clients = [self.client(self.server.url(kind), heartbeat=Heartbeat(0.1, 0.5, kind=kind)) for kind in kinds]
+        recorders = [Recorder(client) for client in clients]
+        for client in clients:
+            client.open(SOON)
+        for kind, client, recorder in zip(kinds, clients, recorders, strict=True):
             with self.subTest(kind):
-                client = self.client(self.server.url(), heartbeat=Heartbeat(0.1, 0.5, kind=kind))
-                recorder = Recorder(client)
-                client.open(SOON)
                 client.send(encode(ModeCode.MESSAGE, "hello"))
                 answer = client.recv(SOON)  # `ws` sends back what it got as a binary message
                 self.assertEqual(json.loads(answer), {"ModeCode": "message", "msg": "hello"})
                 self.assertGreater(recorder.wait_for("heartbeat", 3).rtt, 0)
                 self.assertEqual(recorder.of("close"), [])
                 if kind == "message":
-                    self.server.wait_for("heartbeat of test")
+                    self.server.wait_for("heartbeat of message")
                 with self.assertRaises(TimeoutError):
                     client.recv(0.1)
                 client.close()
-                self.server.wait_for("client left test 1000")
+                self.server.wait_for(f"client left {kind} 1000")
 
     def test_a_wrong_path_is_refused_for_good(self) -> None:
         client = self.client(self.server.url().replace("/ws/", "/other/"))
@@ -132,12 +135,14 @@ class OtherProtocolTest(PeerTestCase):
         return server
 
     def test_by_default_it_stays_connected_and_leaves_their_protocol_alone(self) -> None:
-        for mode in ("echo", "silent", "strict"):
+        modes = ("echo", "silent", "strict")
+        servers = [self.server(mode) for mode in modes]
+        clients = [self.client(server.url, heartbeat=Heartbeat(0.1, 0.5)) for server in servers]
+        recorders = [Recorder(client) for client in clients]
+        for client in clients:
+            client.open(SOON)
+        for mode, server, client, recorder in zip(modes, servers, clients, recorders, strict=True):
             with self.subTest(mode):
-                server = self.server(mode)
-                client = self.client(server.url, heartbeat=Heartbeat(0.1, 0.5))
-                recorder = Recorder(client)
-                client.open(SOON)
                 recorder.wait_for("heartbeat", 3)
                 with self.assertRaises(TimeoutError):
                     client.recv(0)
@@ -149,15 +154,15 @@ class OtherProtocolTest(PeerTestCase):
         ping, pong = '{"op":"ping"}', '{"op":"pong"}'
         answers: tuple[Any, ...] = (pong, lambda message: json.loads(message)["op"] == "pong")
         server = self.server("strict")
-        for answer in answers:
-            for messages in (False, True):
-                beat = Heartbeat(0.1, 0.5, message=lambda: ping, answer=answer)
-                client = self.client(server.url, heartbeat=beat)
-                recorder = Recorder(client, messages=messages)
-                client.open(SOON)
-                self.assertGreater(recorder.wait_for("heartbeat", 2).rtt, 0)
-                client.close()
-                self.assertEqual(set(recorder.names), {"open", "heartbeat", "close"})
+        talks = []
+        for answer, messages in itertools.product(answers, (False, True)):
+            client = self.client(server.url, heartbeat=Heartbeat(0.1, 0.5, message=lambda: ping, answer=answer))
+            talks.append((client, Recorder(client, messages=messages)))
+            client.open(SOON)
+        for client, recorder in talks:
+            self.assertGreater(recorder.wait_for("heartbeat", 2).rtt, 0)
+            client.close()
+            self.assertEqual(set(recorder.names), {"open", "heartbeat", "close"})
         self.assertEqual(set(server.got()), {f"message {ping}"})
 
     def test_one_that_answers_no_pings_is_asked_with_a_message(self) -> None:
@@ -165,12 +170,12 @@ class OtherProtocolTest(PeerTestCase):
         client = self.client(server.url, heartbeat=Heartbeat(0.1, 0.5, message="ping", answer="pong"))
         recorder = Recorder(client)
         client.open(SOON)
+        other = self.client(server.url, heartbeat=Heartbeat(0.1, 0.2))
+        unanswered = Recorder(other)
+        other.open(SOON)
+        self.assertIn("within 0.2 s (a Ping)", str(unanswered.wait_for("close").reason))
         recorder.wait_for("heartbeat", 3)
         client.close()
-        client = self.client(server.url, heartbeat=Heartbeat(0.1, 0.2))
-        recorder = Recorder(client)
-        client.open(SOON)
-        self.assertIn("within 0.2 s (a Ping)", str(recorder.wait_for("close").reason))
 
     def test_reconnect_at_the_applications_word(self) -> None:
         server = self.server("echo")
