@@ -19,7 +19,7 @@ from sync_ws.testing import FaultProxy, make_certificates, wait_until
 from tests.support.raw import PING, PONG, TEXT, Frame, RawClient, handshake, read_response
 from tests.support.server_case import Events, ServerTestCase, echo
 
-THREADS, SENDS = 8, 150
+THREADS, SENDS = 8, 50
 FILLER = random.Random(1).randbytes(10_000).hex()  # deflate makes half of it, not nothing
 SMALL_BUFFER = 4096  # bytes asked of the kernel for SO_SNDBUF or SO_RCVBUF
 
@@ -233,7 +233,7 @@ class CrowdTest(ServerTestCase):
         wait_until(lambda: server.stats()["accepted"] >= count, 10)
 
     def test_many_silent_sockets_are_cut_at_the_deadline_while_a_good_client_gets_in(self) -> None:
-        server = self.serve(handshake_timeout=1.0)
+        server = self.serve(handshake_timeout=0.5)
         silent = self.crowd(server, 300)
         client = self.client(server)
         client.send_text("I am in")

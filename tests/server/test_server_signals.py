@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest import mock
 
 from sync_ws import Connection, Hub, Server, SyncWsError
 from sync_ws.server import admission, hub, joining, listener, registry, server, state
@@ -37,9 +38,10 @@ from tests.support.uncovered import uncovered
 
 ROOT = Path(__file__).parents[2]
 OURS = (admission, hub, joining, listener, registry, server, state)
-SIGNALS = int(os.environ.get("SYNC_WS_SIGNALS", "150"))
+SIGNALS = int(os.environ.get("SYNC_WS_SIGNALS", "66"))
 TIMEOUT = 0.1  # seconds, of what the handler calls
 MORE = 1.0 + 2.0  # seconds that it may take beyond its timeout: what is promised, and what a loaded machine may add
+GRACE = 0.05  # seconds that shutdown() waits for threads it has cut off: in vain, if what was interrupted holds a lock
 SPAN = 0.004  # seconds until the signal comes, at most
 ENOUGH = 5000  # instructions: more than any of these has
 
@@ -144,6 +146,7 @@ class ForeverTest(ServerTestCase):
             thread.join()
 
 
+@mock.patch.object(hub, "GRACE", GRACE)
 class EachInstructionTest(LedgerTestCase):
     """A handler that calls ``shutdown`` in the midst of these: it is back, and so are they, and nothing is left."""
 
@@ -382,6 +385,7 @@ def stress(rounds: int, seed: int) -> None:
     logging.basicConfig(level=logging.DEBUG, stream=io.StringIO())  # it speaks meanwhile
     wrong: list[str] = []
     slowest: dict[str, float] = {}
+    hub.GRACE = GRACE
     for number in range(rounds):
         name = list(SCENES)[number % len(SCENES)]
         faulthandler.dump_traceback_later(30.0, exit=True)  # it hangs: every thread's traceback, and the end
