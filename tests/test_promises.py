@@ -12,6 +12,7 @@ from pathlib import Path
 
 import sync_ws
 from sync_ws import Heartbeat
+from sync_ws.channel.housekeeper import TICK
 from sync_ws.testing import FaultProxy, serving, wait_until
 from tests.support.raw import RawClient, frame
 from tests.support.server_case import ServerTestCase, echo
@@ -19,6 +20,8 @@ from tests.support.slack import at_most
 
 
 class Promises(ServerTestCase):
+    tick = TICK
+
     def test_a_dead_server_is_noticed_within_interval_plus_timeout(self) -> None:
         server = self.serve()
         with FaultProxy("127.0.0.1", server.port) as proxy:

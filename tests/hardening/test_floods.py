@@ -19,6 +19,8 @@ ANSWERED = 4 * TICK  # a handler at work has its Pings answered for it, as the t
 
 
 class FloodTest(ServerTestCase):
+    tick = TICK
+
     def flooded(self, kind: str, *, busy: bool) -> Server:
         """A server with flooders.  ``busy``: its handlers do not receive, so the housekeeper reads for them."""
         gate = self.gate()

@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
-from unittest import mock
 
 from sync_ws import Connection, Hub, Server, SyncWsError
 from sync_ws.server import admission, hub, joining, listener, registry, server, state
@@ -40,6 +39,7 @@ ROOT = Path(__file__).parents[2]
 OURS = (admission, hub, joining, listener, registry, server, state)
 SIGNALS = int(os.environ.get("SYNC_WS_SIGNALS", "66"))
 TIMEOUT = 0.1  # seconds, of what the handler calls
+SHORT = 0.02  # seconds, where it may wait in vain for a thread that needs a lock of the interrupted function
 MORE = 1.0 + 2.0  # seconds that it may take beyond its timeout: what is promised, and what a loaded machine may add
 GRACE = 0.05  # seconds that shutdown() waits for threads it has cut off: in vain, if what was interrupted holds a lock
 SPAN = 0.004  # seconds until the signal comes, at most
@@ -146,7 +146,6 @@ class ForeverTest(ServerTestCase):
             thread.join()
 
 
-@mock.patch.object(hub, "GRACE", GRACE)
 class EachInstructionTest(LedgerTestCase):
     """A handler that calls ``shutdown`` in the midst of these: it is back, and so are they, and nothing is left."""
 
@@ -158,14 +157,14 @@ class EachInstructionTest(LedgerTestCase):
             left: list[Any] = []
 
             def shut_down(thing: Any = thing, left: list[Any] = left) -> None:
-                left.append(thing.shutdown(TIMEOUT))
+                left.append(thing.shutdown(SHORT))
 
             interrupt = Interrupt(OURS, number, shut_down)
             begun = time.monotonic()
             with interrupt, contextlib.suppress(RuntimeError):  # started or admitted too late
                 act(thing)
             self.assertLess(time.monotonic() - begun, TIMEOUT + MORE)
-            self.assertEqual(thing.shutdown(TIMEOUT), ())
+            self.assertEqual(thing.shutdown(), ())
             self.assertIs(thing._state, ServerState.STOPPED)
             if isinstance(thing, Server):
                 with socket.create_server(("127.0.0.1", thing.port)):

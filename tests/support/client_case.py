@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 from sync_ws import Client, ClientState, Connection
 from sync_ws.client.line import Line
-from sync_ws.testing import LedgerTestCase, ManualClock, wait_until
+from sync_ws.testing import ManualClock, wait_until
+from tests.support.quick import QuickTestCase
 from tests.support.scripted import Wire, frame
 
 __all__ = ["FINAL_CODES", "SOON", "ClientTestCase", "GuardedLine", "ReconnectTestCase", "echo", "obey", "silent"]
@@ -52,7 +53,7 @@ def silent(wire: Wire) -> None:
     wire.wait_for_end()
 
 
-class ClientTestCase(LedgerTestCase):
+class ClientTestCase(QuickTestCase):
     """One connection, unless told otherwise."""
 
     defaults: ClassVar[dict[str, Any]] = {"heartbeat": None, "reconnect": None}

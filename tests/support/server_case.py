@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sync_ws import Connection, Hub, Server
-from sync_ws.testing import LedgerTestCase, serving, wait_until
+from sync_ws.testing import serving, wait_until
+from tests.support.quick import QuickTestCase
 from tests.support.raw import RawClient
 
 __all__ = ["Events", "LogLines", "ServerTestCase", "echo", "wait_until"]
@@ -79,7 +80,7 @@ class LogLines(logging.Handler):
         self._logger.propagate, self._logger.handlers = self._before[1:]
 
 
-class ServerTestCase(LedgerTestCase):
+class ServerTestCase(QuickTestCase):
     """`serve` starts a server, `client` opens a connection to it; both are gone at the end of the test, in the
     order in which they came, backwards."""
 
