@@ -20,17 +20,25 @@ DEMO = ROOT / "demo"
 
 
 class DemoTest(ProgramTest):
+    story: Program
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """The story takes its time, so it begins before all else."""
+        super().setUpClass()
+        cls.story = Program(DEMO / "client.py")
+        cls.addClassCleanup(cls.story.end, signal.SIGKILL)
+
     def serve(self, *options: object) -> tuple[Program, str, str]:
         program = self.start(DEMO / "server.py", "--port", 0, *options)
         page = program.wait_for("page ").split()[-1]
         return program, page, program.wait_for("WebSocket").split()[-1]
 
     def test_the_story_is_told_to_its_end(self) -> None:
-        program = self.start(DEMO / "client.py")
         first = ("started", "open", "hello", "answered after", "killed", "attempt 1", "queued")
         for text in (*first, "back at", "reconnected", "sent while the server was away", "and this too", "end"):
-            program.wait_for(text)
-        self.assertEqual(program.end(), 0)
+            self.story.wait_for(text)
+        self.assertEqual(self.story.end(), 0)
 
     def test_client_and_server_talk_and_stop_at_a_signal(self) -> None:
         server, _, url = self.serve()

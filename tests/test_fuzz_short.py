@@ -72,7 +72,7 @@ class RequestsTest(LedgerTestCase):
     """Bytes at a server's port."""
 
     def test_broken_requests_leave_neither_tracebacks_nor_threads(self) -> None:
-        counts, findings = requests.run(seconds=20.0, seed=1, most=60)
+        counts, findings = requests.run(seconds=20.0, seed=1, most=15, parallel=24)
         self.assertEqual(findings, [])
         self.assertTrue(counts["status 101"] and counts["status 400"], counts)
 

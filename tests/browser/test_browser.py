@@ -151,7 +151,7 @@ class ConversationTest(PageTest):
         self.server.wait_for(r"connect +(a &b=c) ")
 
     def test_heartbeats_show_the_round_trip_time(self) -> None:
-        self.open_page("?interval=0.5")
+        self.open_page("?interval=0.1")
         self.browser.wait_until(r"return /^\d[\d.]* ms$/.test(document.querySelector('#rtt').textContent)")
         self.wait_for_line("heartbeat", "ms", 2)
         self.assertEqual(self.state(), "open")
@@ -224,21 +224,21 @@ class LossTest(PageTest):
         self.assertEqual(self.lines("received"), ["first", "second"])
 
     def test_a_server_that_hangs_is_noticed_within_interval_and_timeout(self) -> None:
-        self.open_page("?interval=0.5&timeout=0.5&reconnect=5")
+        self.open_page("?interval=0.2&timeout=0.4&reconnect=5")
         self.wait_for_line("heartbeat", "ms")
         begin = time.monotonic()
         self.server.signal(signal.SIGSTOP)
         self.wait_for_state("waiting")
-        self.assertLess(time.monotonic() - begin, 0.5 + 0.5 + 2.0)  # and two for a busy machine
+        self.assertLess(time.monotonic() - begin, 0.2 + 0.4 + 2.0)  # and two for a busy machine
         self.wait_for_line("waiting", "no answer to a heartbeat")
         self.server.signal(signal.SIGCONT)
         self.browser.click("#connect")  # not waiting for the countdown
         self.wait_for_state("open")
 
     def test_closed_by_the_user_stays_closed_and_connect_works_again(self) -> None:
-        self.open_page("?reconnect=0.3")
+        self.open_page("?reconnect=0.2")
         self.browser.click("#close")
-        self.stays_closed(0.6)
+        self.stays_closed(0.4)
         self.browser.click("#connect")
         self.wait_for_state("open")
         self.browser.type_into("#message", "once more" + ENTER)

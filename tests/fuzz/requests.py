@@ -109,8 +109,8 @@ def _echo(connection: Connection) -> None:
         connection.send(message)
 
 
-def run(seconds: float, seed: int, most: int | None = None) -> tuple[Counter[str], list[str]]:
-    """Fuzz for so long, or `most` requests of each thread: what came of them, and what was found."""
+def run(seconds: float, seed: int, most: int | None = None, parallel: int = THREADS) -> tuple[Counter[str], list[str]]:
+    """Fuzz for so long, or `most` requests of each of so many threads: what came of them, and what was found."""
     counts: Counter[str] = Counter()
     findings: list[str] = []
     lock = threading.Lock()  # guards the two above; held for assignments
@@ -134,7 +134,7 @@ def run(seconds: float, seed: int, most: int | None = None) -> tuple[Counter[str
     with LoggedErrors() as errors:
         options = {"handshake_timeout": HANDSHAKE, "ping_interval": 1.0, "ping_timeout": 1.0, "close_timeout": 1.0}
         with serving(_echo, compression=True, max_message=5000, max_fragments=50, **options) as server:
-            threads = [threading.Thread(target=work, args=(number, server.port)) for number in range(THREADS)]
+            threads = [threading.Thread(target=work, args=(number, server.port)) for number in range(parallel)]
             for thread in threads:
                 thread.start()
             for thread in threads:

@@ -1,10 +1,11 @@
 """Programs that live under gevent, which puts its own in place of the standard library's sockets, locks and threads.
 
-They are scenes in a process of its own: see ``tests.support.green``.
+They are scenes in processes of their own, which play some each at the same time: see ``tests.support.green``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -17,19 +18,27 @@ from tests.support.server_case import ServerTestCase, echo
 from tests.support.uncovered import uncovered
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT = 120.0  # seconds for one process: some twenty, where there is nothing else to do
+TIMEOUT = 120.0  # seconds for one process: some five, where there is nothing else to do
+TROUPES = 3  # processes at a time: they wait more than they compute
 
 
 class GreenTestCase(ServerTestCase):
     timeout = TIMEOUT
 
     def play(self, order: str, scenes: Iterable[str], url: str = "") -> None:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.support.green", order, url, *scenes],
-            cwd=ROOT, env=uncovered(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, timeout=TIMEOUT,
-        )  # fmt: skip
-        self.assertEqual((done.stdout, done.returncode), ("", 0))
+        program = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.support.green", order, url]
+        parts = [list(scenes)[first::TROUPES] for first in range(TROUPES)]
+        with contextlib.ExitStack() as stack:
+            troupes = []
+            for part in filter(None, parts):
+                troupe = subprocess.Popen(
+                    [*program, *part], cwd=ROOT, env=uncovered(), text=True,
+                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                )  # fmt: skip
+                troupes.append(stack.enter_context(troupe))
+                stack.callback(troupe.kill)
+            for troupe in troupes:
+                self.assertEqual((troupe.communicate(timeout=TIMEOUT)[0], troupe.returncode), ("", 0))
 
 
 @needs("gevent")
