@@ -24,7 +24,8 @@ from sync_ws.testing import LedgerTestCase
 DESIGN = Path(__file__).parents[1] / "docs" / "design.md"
 SUITE = (
     "tests.channel.test_channel.PeerCloses", "tests.channel.test_channel.Aborting",
-    "tests.channel.test_channel.Pinging", "tests.client.test_client.ConversationTest", "tests.client.test_client.RunForeverTest",
+    "tests.channel.test_channel.Pinging", "tests.client.test_client.ConversationTest",
+    "tests.client.test_client.RunForeverTest",
     "tests.client.test_client_heartbeat.HeartbeatTest.test_both_kinds_are_answered_and_the_round_trip_is_measured",
     "tests.client.test_client_heartbeat.HeartbeatTest.test_no_answer_gives_the_connection_up_at_once_and_reconnects",
     "tests.client.test_client_close", "tests.server.test_server_events", "tests.server.test_server_names",
