@@ -177,7 +177,7 @@ class CloseTest(ClientTestCase):
             recorder = Recorder(client)
             client.open(SOON)
             with self.within():
-                client.close(timeout=1.0)
+                client.close(timeout=0.2)
             self.assert_over(client, recorder, ["open"])
             release.set()
 

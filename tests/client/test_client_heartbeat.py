@@ -48,8 +48,11 @@ class HeartbeatTest(ReconnectTestCase):
         heard: list[Any] = []
         with serving(echo) as server:
             server.on("heartbeat", lambda conn, text: heard.append(text))
-            recorder = Recorder(self.client(server.url, heartbeat=Heartbeat(0.1, 0.5)).open(SOON))
-            recorder.wait_for("heartbeat", 2)
+            clock = ManualClock()
+            recorder = Recorder(self.client(server.url, heartbeat=Heartbeat(30, 3), clock=clock).open(SOON))
+            for beat in (1, 2):
+                clock.advance(30)
+                recorder.wait_for("heartbeat", beat)
         self.assertGreaterEqual(len(heard), 2)
 
         def script(wire: Wire) -> None:
@@ -104,9 +107,12 @@ class HeartbeatTest(ReconnectTestCase):
 
     def test_without_a_test_for_the_answer_any_byte_will_do_and_all_is_the_applications(self) -> None:
         with serving(echo) as server:
-            client = self.client(server.url, heartbeat=Heartbeat(0.05, 0.5, message="tick"), reconnect=None)
+            clock = ManualClock()
+            client = self.client(server.url, heartbeat=Heartbeat(30, 3, message="tick"), reconnect=None, clock=clock)
             client.open(SOON)
-            self.assertEqual([client.recv(SOON) for _ in range(2)], ["tick"] * 2)
+            for _ in range(2):
+                clock.advance(30)
+                self.assertEqual(client.recv(SOON), "tick")
             self.assertIsNone(client.stats()["rtt"])
 
     def test_functions_that_raise_are_told_of_and_end_nothing(self) -> None:
@@ -222,6 +228,7 @@ class HeartbeatTest(ReconnectTestCase):
                 clock.advance(27)
                 recorder.wait_for("heartbeat", 2)
 
+    @mock.patch("sync_ws.client.heartbeat.RETRY", 0.02)
     def test_a_dead_server_is_noticed_although_a_timer_was_lost(self) -> None:
         with ScriptedServer(silent) as server:
             clock = ManualClock()

@@ -248,14 +248,14 @@ class WordTest(ReconnectTestCase):
 
         for timeout in (None, SOON):
             with self.subTest(timeout), ScriptedServer(script) as server, self.within():
-                client, recorder = self.opened(server.url(), close_timeout=0.3)
+                client, recorder = self.opened(server.url(), close_timeout=0.1)
 
                 def handler(number: int, frame: Any, client: Client = client) -> None:
                     client.reconnect()
 
                 before = signal.signal(signal.SIGALRM, handler)
                 self.addCleanup(signal.signal, signal.SIGALRM, before)
-                signal.setitimer(signal.ITIMER_REAL, 0.1)
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
                 self.assertEqual(client.recv(timeout), "over the next one")
                 self.assertTrue(recorder.of("close")[0].reconnecting)
                 client.close()

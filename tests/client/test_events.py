@@ -161,7 +161,7 @@ class EventTest(ClientTestCase):
         self.assertEqual(got, ["hello", "queued"])
 
     def test_a_slow_function_does_not_look_like_a_dead_client(self) -> None:
-        with serving(None, ping_interval=0.3, ping_timeout=0.5) as server:
+        with serving(None, ping_interval=0.2, ping_timeout=0.4) as server:
             ended: list[Any] = []
             server.on("close", lambda conn, reason: ended.append(reason))
             server.on("open", lambda conn: conn.send("work"))
@@ -169,7 +169,7 @@ class EventTest(ClientTestCase):
             done = threading.Event()
 
             def work(message: Any) -> None:
-                time.sleep(1.5)
+                time.sleep(0.9)
                 done.set()
 
             client.on("message", work)

@@ -431,6 +431,7 @@ class Lost(MonitorTestCase):
             monitor.revive()
         self.assertEqual(self.clock.pending, [30.0])
 
+    @mock.patch("sync_ws.client.heartbeat.RETRY", 0.02)
     def test_a_timer_lost_while_asking_is_armed_again_from_the_thread_that_is_there(self) -> None:
         for failures in (1, 2):
             with self.subTest(failures):

@@ -45,7 +45,7 @@ class AliveTest(ServerTestCase):
 
     def test_a_busy_handler_makes_no_client_look_dead(self) -> None:
         released = self.gate()
-        server = self.serve(lambda connection: released.wait(20), ping_interval=0.3, ping_timeout=0.3)
+        server = self.serve(lambda connection: released.wait(20), ping_interval=0.2, ping_timeout=0.3)
         client = self.client(server)
         pinged = 0
         while pinged < 2:
@@ -59,7 +59,7 @@ class AliveTest(ServerTestCase):
 
         def handler(connection: Connection) -> None:
             connection.recv()
-            awake.wait(2.2)
+            awake.wait(1.5)
             connection.send("awake")
             list(connection)
 
@@ -67,7 +67,7 @@ class AliveTest(ServerTestCase):
         ends: list[Any] = []
         clients = []
         for kind in ("message", "ping"):
-            client = Client(server.url, heartbeat=Heartbeat(interval=0.2, timeout=1.5, kind=kind), reconnect=None)
+            client = Client(server.url, heartbeat=Heartbeat(interval=0.1, timeout=1.0, kind=kind), reconnect=None)
             client.on("close", ends.append)
             clients.append(self.stack.enter_context(client))
             client.send("sleep")
