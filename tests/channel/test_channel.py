@@ -368,7 +368,13 @@ class Ways(ChannelTestCase):
         count = channel.writer.messages_sent
         self.end.sock.sendall(b"\xff\xff")
         self.assert_closed()
-        reader = self.start(lambda: self.end.read(count + 1))
+
+        def read() -> list[Frame]:
+            frames = self.end.read(count + 1)
+            self.end.sock.shutdown(socket.SHUT_WR)  # nothing more is to come: release() need not wait for it
+            return frames
+
+        reader = self.start(read)
         channel.release()
         join(reader)
         self.assertEqual([frame.opcode for frame in reader.result], [BINARY] * count + [CLOSE])

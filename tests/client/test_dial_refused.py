@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import unittest
+from unittest import mock
 
 import websocket
 
@@ -87,6 +88,7 @@ class RefusalTest(DialTestCase):
                 error = self.fail_to_dial(server.url())
                 self.assertEqual((error.reason.status, error.reason.permanent), (401, True))
 
+    @mock.patch("sync_ws.client.handshake_stream.BODY_PATIENCE", 0.2)
     def test_a_refusal_whose_body_is_reset_or_never_comes_keeps_its_status(self) -> None:
         def reset(wire: Wire) -> None:
             wire.read_request()

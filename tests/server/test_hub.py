@@ -273,6 +273,7 @@ class LifeTest(HubTestCase):
         ((_, reason),) = events.of("close")
         self.assertEqual((reason.code, reason.by_us), (1001, True))
 
+    @mock.patch("sync_ws.server.hub.GRACE", 0.1)
     def test_a_handler_that_does_not_return_is_in_the_result(self) -> None:
         released = threading.Event()
         self.addCleanup(released.set)

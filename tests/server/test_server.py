@@ -148,6 +148,8 @@ class LifeTest(ServerTestCase):
                 wait_until(lambda: server._state is ServerState.RUNNING)
                 os.kill(os.getpid(), signal.SIGINT)
 
+            before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+            self.addCleanup(signal.signal, signal.SIGINT, before)
             interrupter = threading.Thread(target=interrupt)
             interrupter.start()
             with self.assertRaises(KeyboardInterrupt):
@@ -171,6 +173,7 @@ class LifeTest(ServerTestCase):
 
 
 class ShutdownTest(ServerTestCase):
+    @mock.patch("sync_ws.server.hub.GRACE", 0.1)
     def test_from_a_signal_that_interrupted_whoever_held_a_lock(self) -> None:
         server = self.serve()
         self.client(server)
@@ -209,6 +212,7 @@ class ShutdownTest(ServerTestCase):
         self.assertEqual(events.of("close")[0][1].code, 1001)
         self.assertEqual(client.read_close()[0], 1001)
 
+    @mock.patch("sync_ws.server.hub.GRACE", 0.1)
     def test_threads_that_do_not_end_are_returned(self) -> None:
         released = self.gate()
         server = self.serve(lambda connection: released.wait(20))
