@@ -335,8 +335,9 @@ class BoundsTest(DefectTestCase):
 
     def test_bare_input_queue_has_no_bound(self) -> None:
         server, client = self.bare()
+        data = frame(BINARY, bytes(100_000))
         for _ in range(400):
-            client.send_frame(BINARY, bytes(100_000))
+            client.send(data)
         wait_until(lambda: len(server.input_buffer) == 400, message=self.still())
 
     def bomb(self) -> bytes:
