@@ -19,7 +19,7 @@ from tests.support.uncovered import uncovered
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 120.0  # seconds for one process: some five, where there is nothing else to do
-TROUPES = 3  # processes at a time: they wait more than they compute
+TROUPES = 2  # processes at a time: they wait more than they compute
 
 
 class GreenTestCase(ServerTestCase):

@@ -204,7 +204,7 @@ class EnormousTest(ServerTestCase):
                     self.assertEqual(talking.finish()[0], 1000)
                     with RawClient(server.port) as refused:
                         self.assertEqual(refused.request(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 404)
-                    server.shutdown(0.05)
+                    server.shutdown(0.01)
                     self.assertEqual(self.log.tracebacks, [])
 
     def test_a_connection_of_enormous_times_is_closed_and_waited_for(self) -> None:
