@@ -53,7 +53,7 @@ class ArticleServerTest(PeerTestCase):
                 client.send(encode(ModeCode.MESSAGE, "hello"))
                 answer = client.recv(SOON)  # `ws` sends back what it got as a binary message
                 self.assertEqual(json.loads(answer), {"ModeCode": "message", "msg": "hello"})
-                self.assertGreater(recorder.wait_for("heartbeat", 3).rtt, 0)
+                self.assertGreater(recorder.wait_for("heartbeat", 2).rtt, 0)
                 self.assertEqual(recorder.of("close"), [])
                 if kind == "message":
                     self.server.wait_for("heartbeat of message")
@@ -143,7 +143,7 @@ class OtherProtocolTest(PeerTestCase):
             client.open(SOON)
         for mode, server, client, recorder in zip(modes, servers, clients, recorders, strict=True):
             with self.subTest(mode):
-                recorder.wait_for("heartbeat", 3)
+                recorder.wait_for("heartbeat", 2)
                 with self.assertRaises(TimeoutError):
                     client.recv(0)
                 client.close()
@@ -174,7 +174,7 @@ class OtherProtocolTest(PeerTestCase):
         unanswered = Recorder(other)
         other.open(SOON)
         self.assertIn("within 0.2 s (a Ping)", str(unanswered.wait_for("close").reason))
-        recorder.wait_for("heartbeat", 3)
+        recorder.wait_for("heartbeat", 2)
         client.close()
 
     def test_reconnect_at_the_applications_word(self) -> None:
@@ -246,7 +246,7 @@ class WebsocketsServerTest(PeerTestCase):
         client = self.client(self.url, heartbeat=Heartbeat(0.1, 0.5))
         recorder = Recorder(client)
         client.open(SOON)
-        recorder.wait_for("heartbeat", 3)
+        recorder.wait_for("heartbeat", 2)
         client.close()
         self.assertEqual((self.messages, recorder.names.count("close")), ([], 1))
 

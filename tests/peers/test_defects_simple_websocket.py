@@ -32,7 +32,7 @@ from tests.support.server_case import ServerTestCase
 
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
 BIG = 8 << 20
-QUIET = 0.3  # seconds without a byte after which nothing more is expected to come
+QUIET = 0.2  # seconds without a byte after which nothing more is expected to come
 
 
 class BareHandler(BaseHTTPRequestHandler):
