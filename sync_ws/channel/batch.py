@@ -4,6 +4,9 @@ Why so: many small messages cost a system call each; gathered, they cost one for
 that opened it, so no other thread's messages are held back by it.  The writer knows it by a weak reference only: an
 interrupt that comes as the block is left would otherwise leave a batch behind that nobody ends.
 
+A client's batch outlives its connections: what a writer could not write stays in it, for the client to write over the
+next one or to queue, as a whole and in order.
+
 Threading: everything belongs to the thread that opened it.
 """
 
@@ -22,7 +25,7 @@ MAX_HEADER = 14  # bytes; counted for each message, so that empty ones count too
 
 
 class Batches:
-    """The batches of one writer, by thread."""
+    """The batches of one writer, or of all writers that a client has one after the other, by thread."""
 
     def __init__(self) -> None:
         self.open: dict[int, weakref.ref[Batch]] = {}  # empty nearly always, which is what ``send`` looks at
@@ -38,12 +41,14 @@ class Batches:
 
 
 class Batch:
-    """The context manager.  ``write``: writes what the calling thread has gathered.  Inside another one of the same
-    thread it does nothing: the outer one writes."""
+    """The context manager.  ``write``: writes what the calling thread has gathered.  ``outlives``: whether what a
+    closed connection did not take stays here.  Inside another one of the same thread it does nothing: the outer one
+    writes."""
 
-    def __init__(self, batches: Batches, write: Callable[[], None]) -> None:
+    def __init__(self, batches: Batches, write: Callable[[], None], outlives: bool = False) -> None:
         self._batches = batches
-        self._write = write
+        self.write = write
+        self.outlives = outlives
         self._ident = 0  # of its thread, while it is the outer one
         self.items: list[tuple[int, bytes]] = []
         self.size = 0  # bytes
@@ -59,7 +64,7 @@ class Batch:
         if not self._ident:
             return
         try:
-            self._write()
+            self.write()
         finally:
             self._batches.open.pop(self._ident, None)
 
@@ -73,3 +78,8 @@ class Batch:
         """What was gathered, which is not gathered any more."""
         items, self.items, self.size = self.items, [], 0
         return items
+
+    def put_back(self, items: list[tuple[int, bytes]]) -> None:
+        """These were not written after all: they come before whatever was gathered since."""
+        self.items = items + self.items
+        self.size = sum(len(payload) + MAX_HEADER for _, payload in self.items)

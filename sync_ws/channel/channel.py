@@ -35,6 +35,7 @@ from ..protocol.frames import LARGE_BLOCK, Control, close_payload
 from ..protocol.intercepts import Intercept
 from ..timing import Deadline
 from ..weak import Weakly
+from .batch import Batches
 from .frame_log import FrameLog
 from .inbox import Inbox, Note
 from .limits import Limits
@@ -67,7 +68,8 @@ class Channel:
     ``intercepts``: the messages that are not the application's, and what is done with each kind: under the read lock,
     so ``post``, note, and return; what it returns waits in the inbox in the message's place.  ``on_pong``: told each
     Pong's payload, likewise.  ``on_end``: told once why it ended, from whichever thread found out, perhaps under the
-    read lock.  ``early``: bytes that arrived behind the opening handshake.
+    read lock.  ``early``: bytes that arrived behind the opening handshake.  ``batches``: the owner's,
+    if they outlive the channel.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Channel:
         intercepts: Intercepts | None = None,
         deflate: Deflate | None = None,
         early: bytes = b"",
+        batches: Batches | None = None,
     ) -> None:
         self._transport = transport
         self._inbox = inbox
@@ -108,6 +111,7 @@ class Channel:
             max_queued_bytes=limits.max_queued_bytes,
             max_frame=limits.max_frame,
             log=frame_log,
+            batches=batches,
             closed_error=closed_error,
             on_broken=Weakly(self._writing_failed),
         )

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from functools import partial
+from itertools import accumulate
 
 from ..errors import ConnectionClosed, SendTimeout
 from ..interrupts import owned
@@ -41,8 +43,8 @@ class Writer:
 
     ``send_timeout``: seconds a peer may not read before the connection is given up.  ``max_queued`` and
     ``max_queued_bytes``: the bound on what ``post`` leaves waiting.  ``max_frame``: bytes of one frame; longer messages
-    go out in several.  ``closed_error``: makes what ``send`` raises once
-    the connection is closing.  ``on_broken``: told, outside the lock, that writing failed and why.
+    go out in several.  ``batches``: those of its threads, if they outlive it.  ``closed_error``: makes what ``send``
+    raises once the connection is closing.  ``on_broken``: told, outside the lock, that writing failed and why.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Writer:
         max_queued_bytes: int,
         max_frame: int | None = None,
         log: FrameLog | None = None,
+        batches: Batches | None = None,
         closed_error: Callable[[], ConnectionClosed],
         on_broken: Callable[[str, BaseException | None], None],
     ) -> None:
@@ -72,7 +75,7 @@ class Writer:
         self._log = log
         self._closed_error = closed_error
         self._on_broken = on_broken
-        self.batches = Batches()
+        self.batches = Batches() if batches is None else batches
         # guards everything below, and every write to the transport; any thread, never while waiting
         self._lock = threading.RLock()
         self._busy = False  # somebody is in here: the same thread may be interrupted and come again
@@ -132,6 +135,8 @@ class Writer:
         opcode, pieces = as_pieces(data)
         if not pieces:
             return
+        if self.batches.open:
+            self.write_batch()  # what was gathered goes before
         ticket = self._exclusively(partial(self._put_if_open, opcode, pieces))
         if ticket == REFUSED:
             raise self._closed_error()
@@ -143,22 +148,31 @@ class Writer:
         return Batch(self.batches, self.write_batch)
 
     def write_batch(self, wait: bool = True) -> None:
-        """Write what this thread has gathered, if it has; ``wait``: until it is in the kernel."""
+        """Write what this thread has gathered, if it has; ``wait``: until it is in the kernel.
+
+        ConnectionClosed when it is not there as a whole; what is not stays gathered in a batch that outlives this.
+        """
         batch = self.batches.mine() if self.batches.open else None
         if batch is None or not batch.items:
             return
-        ticket = self._exclusively(partial(self._put_all, batch.take()))
-        if ticket == REFUSED:
-            raise self._closed_error()
-        if ticket and wait:
-            self._wait_for(ticket)
+        items, ends = batch.take(), list[int]()
+        try:
+            ticket = self._exclusively(partial(self._put_all, items, ends))
+            if ticket == REFUSED:
+                raise self._closed_error()
+            if ticket and wait:
+                self._wait_for(ticket)
+        except ConnectionClosed:
+            if batch.outlives:
+                batch.put_back(items[bisect_right(ends, self._queue.bytes_sent) :] if ends else items)
+            raise
 
     def _gather(self, batch: Batch, opcode: int, payload: bytes) -> None:
-        if not self._open:  # a stale answer is as good as one of a moment ago: write_batch looks again
+        if not self._open and not batch.outlives:  # as good as an answer of a moment ago: write_batch looks again
             raise self._closed_error()
         batch.add(opcode, payload)
         if batch.size >= BATCH_BYTES:
-            self.write_batch()
+            batch.write()
 
     # -- for the library: never waits ---------------------------------------------------------------------------
 
@@ -316,7 +330,8 @@ class Writer:
             self._log.sent(opcode, payload if isinstance(payload, bytes) else b"".join(payload))
         return ticket
 
-    def _put_all(self, items: list[tuple[int, bytes]]) -> int:
+    def _put_all(self, items: list[tuple[int, bytes]], ends: list[int]) -> int:
+        """``ends``: gets what ``bytes_sent`` will be when each of them is in the kernel."""
         if not self._open:
             return REFUSED
         frames = []
@@ -324,6 +339,8 @@ class Writer:
             frames.append(self._encode(opcode, payload))
             self._compressing = False
         self._compressing = self._deflate is not None
+        begin = self._queue.bytes_sent + self._queue.waiting
+        ends += accumulate(map(len, frames[1:]), initial=begin + len(frames[0]))
         ticket = self._queue.put(b"".join(frames))
         self._compressing = False
         self.messages_sent += len(items)

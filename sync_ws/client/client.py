@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
+from ..channel.batch import Batch
 from ..channel.channel import Channel
 from ..channel.conversation import Conversation
 from ..channel.inbox import Note
 from ..channel.limits import Limits
+from ..channel.writer import BATCH_BYTES
 from ..checks import FOREVER, check_count, check_seconds, check_timeout
 from ..endings import CloseCode, Reason
 from ..errors import ConcurrentReceive, ConnectionClosed, HandshakeError, HandshakeTimeout, NotConnected
 from ..events import EventBus, H
 from ..forking import ToldOfForks
-from ..messages import Data, Message, Pieces, listed
+from ..messages import Data, Message, Pieces, as_whole, listed
 from ..protocol.closing import check_close
 from ..timing import SYSTEM_CLOCK, Clock, Deadline
 from .backoff import Backoff
@@ -251,6 +253,13 @@ class Client(Conversation):
 
     def _send_offline(self, data: Data | Pieces, tried_channel: Channel | None) -> bool:
         """Queue it, or raise; False when there is a new connection to try instead of ``tried_channel``."""
+        batch = self._line.batches.mine() if self._line.batches.open else None
+        if batch is not None:
+            self._line.check_going_on()
+            batch.add(*as_whole(data))
+            if batch.size >= BATCH_BYTES:
+                batch.write()
+            return True
         greeting_channel = self._thread.greeting_channel
         if greeting_channel is None:
             in_our_thread = threading.current_thread() is self._thread
@@ -272,9 +281,31 @@ class Client(Conversation):
         return channel.ping(timeout)
 
     def batch(self) -> AbstractContextManager[None]:
-        """As ``Connection.batch``, over the present connection; without one, messages are queued as ever."""
-        channel = self._line.sending_channel
-        return nullcontext() if channel is None else channel.writer.batch()
+        """As ``Connection.batch``; it outlives a connection.
+
+        What was gathered is in the kernel as a whole, or, where there is no connection or it ends, queued as a whole,
+        in order, less the messages that were in the kernel already; or leaving the block raises, as ``send`` would, and
+        none of these is queued.
+        """
+        return Batch(self._line.batches, self._write_batch, outlives=True)
+
+    def _write_batch(self) -> None:
+        """Write what this thread has gathered over the connection there is, or queue it."""
+        line = self._line
+        batch = line.batches.mine()
+        while batch is not None and batch.items:
+            greeting_channel = self._thread.greeting_channel
+            channel = greeting_channel or line.sending_channel
+            if channel is not None:
+                try:
+                    channel.writer.write_batch()
+                    return
+                except ConnectionClosed:
+                    if line.closing or greeting_channel is not None:
+                        batch.take()
+                        raise
+            in_our_thread = threading.current_thread() is self._thread
+            line.put_batch_offline(batch, channel, may_wait=not in_our_thread)
 
     def _next_message(self, timeout: float | None) -> Message:
         if timeout is not None and (timeout.__class__ is not float or not 0.0 <= timeout < FOREVER):
@@ -296,6 +327,8 @@ class Client(Conversation):
             if deadline is None:
                 deadline = Deadline(timeout)
             if item is None:
+                if self._line.batches.open:
+                    self._write_batch()
                 in_our_thread = threading.current_thread() is self._thread
                 item = self._line.take_left(channel, deadline, may_wait=not in_our_thread)
             if isinstance(item, Note):

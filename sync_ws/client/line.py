@@ -26,6 +26,7 @@ import threading
 from collections import deque
 from typing import Any
 
+from ..channel.batch import Batch, Batches
 from ..channel.channel import Channel
 from ..channel.inbox import MAX_NOTES, Inbox, Note
 from ..channel.limits import Limits
@@ -37,7 +38,7 @@ from ..messages import Data, Message, Pieces
 from ..timing import Deadline
 from .dial import Dial
 from .heartbeat import HeartbeatMonitor
-from .outbox import Offline, Outbox, entry_of
+from .outbox import Entry, Offline, Outbox, entry_from, entry_of
 from .state import ClientState, check_transition
 
 __all__ = ["CLOSED_BY_US", "Line", "OpenedBefore"]
@@ -74,6 +75,7 @@ class Line:
         self.inbox = Inbox()  # filled by the channels, under their lock, and outlives them
         self.aside: deque[Note] = deque(maxlen=MAX_NOTES)  # met by a thread in recv(), for the client's thread to tell
         self._outbox = Outbox(offline or Offline())
+        self.batches = Batches()  # of the application's threads; each is its thread's
         self._dropped_before = 0  # of the messages that made room for others, those that have been told of
         self._asked = False  # reconnect() was called, and no attempt has begun since
         self._last_reason: Reason | None = None  # of the attempt or the connection that ended last
@@ -265,7 +267,21 @@ class Line:
 
         Waits for room only where the policy says so and it ``may_wait``.
         """
-        entry = entry_of(data)
+        return self._put_all((entry_of(data),), tried_channel, may_wait)
+
+    def put_batch_offline(self, batch: Batch, tried_channel: Channel | None, may_wait: bool = True) -> bool:
+        """The same for all that the calling thread has gathered: it is queued as a whole, or stays until it is tried
+        with the new connection, or is given up as a whole and this raises.
+        """
+        items = batch.take()
+        entries = tuple(entry_from(opcode, payload) for opcode, payload in items)
+        if not self._put_all(entries, tried_channel, may_wait):
+            batch.put_back(items)
+            return False
+        return True
+
+    def _put_all(self, entries: tuple[Entry, ...], tried_channel: Channel | None, may_wait: bool) -> bool:
+        size, count = sum(entry.size for entry in entries), len(entries)
         deadline: Deadline | None = None
         while True:
             with self._lock:
@@ -275,15 +291,15 @@ class Line:
                 if self._offline is None:
                     why = tried_channel.reason if tried_channel is not None else None
                     raise NotConnected(f"not connected now: {why or self.last_trouble}")
-                if not self._outbox.may_block(entry.size):
+                if not self._outbox.may_block(size, count):
                     untold = self._outbox.dropped == self._dropped_before
-                    self._outbox.put(entry)
+                    self._outbox.put(*entries)
                     first_dropped = untold and self._outbox.dropped > self._dropped_before
                     break
                 if not may_wait:
                     raise self._outbox.full(", and the client's own thread does not wait for room")
             deadline = deadline or Deadline(self._send_timeout)
-            if not self._waiters.wait(lambda: self._no_need_to_wait(entry.size, tried_channel), deadline):
+            if not self._waiters.wait(lambda: self._no_need_to_wait(size, count, tried_channel), deadline):
                 raise self._outbox.full(f", and there was no room within {self._send_timeout:g} s")
         if first_dropped:
             log.warning("not connected, and the queue is full: the oldest messages are dropped from now on")
@@ -293,13 +309,13 @@ class Line:
         channel = self.sending_channel
         return channel is not None and channel is not tried_channel
 
-    def _no_need_to_wait(self, size: int, tried_channel: Channel | None) -> bool:
+    def _no_need_to_wait(self, size: int, count: int, tried_channel: Channel | None) -> bool:
         return (
             self.closing
             or self._over
             or self._final is not None
             or self._other_than(tried_channel)
-            or not self._outbox.may_block(size)
+            or not self._outbox.may_block(size, count)
         )
 
     def take_left(self, ended_channel: Channel | None, deadline: Deadline, may_wait: bool) -> Message | Note | None:

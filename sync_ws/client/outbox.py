@@ -17,7 +17,7 @@ from ..checks import check_count
 from ..errors import QueueFull
 from ..messages import Data, Message, Opcode, Pieces, as_whole
 
-__all__ = ["Entry", "Offline", "Outbox", "entry_of"]
+__all__ = ["Entry", "Offline", "Outbox", "entry_from", "entry_of"]
 
 WHEN_FULL = ("raise", "drop_oldest", "block")
 
@@ -65,7 +65,11 @@ class Entry(NamedTuple):
 
 def entry_of(data: Data | Pieces) -> Entry:
     """A copy of a message, ready to be queued; TypeError or ValueError for what is none."""
-    opcode, payload = as_whole(data)
+    return entry_from(*as_whole(data))
+
+
+def entry_from(opcode: int, payload: bytes) -> Entry:
+    """The same of what was to go over a connection."""
     return Entry(payload.decode() if opcode == Opcode.TEXT else payload, len(payload))
 
 
@@ -79,25 +83,30 @@ class Outbox:
         self._going = False  # the first one is on its way
         self.dropped = 0
 
-    def has_room(self, size: int) -> bool:
-        """Whether a message of ``size`` bytes may be queued."""
-        return len(self._entries) < self._policy.max_messages and self._bytes + size <= self._policy.max_bytes
+    def has_room(self, size: int, count: int = 1) -> bool:
+        """Whether ``count`` messages of ``size`` bytes in all may be queued."""
+        return len(self._entries) + count <= self._policy.max_messages and self._bytes + size <= self._policy.max_bytes
 
-    def may_block(self, size: int) -> bool:
-        """Whether to wait for room, rather than to ``put`` a message of ``size`` bytes now."""
-        return self._policy.when_full == "block" and not self.has_room(size) and size <= self._policy.max_bytes
-
-    def put(self, entry: Entry) -> None:
-        """Queue a message behind the others, by the policy; QueueFull when there is no room, and nothing is queued."""
+    def may_block(self, size: int, count: int = 1) -> bool:
+        """Whether to wait for room, rather than to ``put`` so much now."""
         policy = self._policy
-        if entry.size > policy.max_bytes:
-            raise QueueFull(f"not connected, and {entry.size} bytes are more than may wait ({policy.max_bytes})")
-        if not self.has_room(entry.size):
-            if policy.when_full != "drop_oldest":
-                raise self.full()
-            self._make_room(entry.size)
-        self._entries.append(entry)
-        self._bytes += entry.size
+        ever = count <= policy.max_messages and size <= policy.max_bytes
+        return policy.when_full == "block" and ever and not self.has_room(size, count)
+
+    def put(self, *entries: Entry) -> None:
+        """Queue messages behind the others, by the policy; QueueFull when there is no room, and none is queued."""
+        policy, sizes = self._policy, [entry.size for entry in entries]
+        dropping = policy.when_full == "drop_oldest"
+        size = max(sizes) if dropping else sum(sizes)
+        if size > policy.max_bytes:
+            raise QueueFull(f"not connected, and {size} bytes are more than may wait ({policy.max_bytes})")
+        if not dropping and not self.has_room(size, len(entries)):
+            raise self.full()
+        for entry in entries:
+            if dropping and not self.has_room(entry.size):
+                self._make_room(entry.size)
+            self._entries.append(entry)
+            self._bytes += entry.size
 
     def full(self, detail: str = "") -> QueueFull:
         """What to raise where there is no room."""

@@ -251,6 +251,7 @@ class ClientThread(threading.Thread):
             intercepts=self._intercepts(policy),
             deflate=Deflate(established.deflate) if established.deflate else None,
             early=established.early,
+            batches=self._line.batches,
         )
         opened_at = self._options.clock.monotonic()
         monitor = self._monitor_of(channel, policy)

@@ -12,6 +12,7 @@ from sync_ws.channel.writer import BATCH_BYTES, Writer
 from sync_ws.errors import ConnectionClosed, SendTimeout
 from sync_ws.messages import Opcode
 from sync_ws.protocol.deflate import Deflate, Negotiation
+from sync_ws.testing import wait_until
 from tests.support.wire import Frame, join
 from tests.support.writer_case import KB, WriterTestCase
 
@@ -169,6 +170,43 @@ class WithWriter(WriterTestCase):
         with self.assertRaises(ConnectionClosed), writer.batch():
             writer.send("refused at once")
         self.assertEqual((self.end.pending(), writer.batches.open), ([], {}))
+
+    def test_what_a_closed_writer_did_not_take_stays_in_a_batch_that_outlives_it(self) -> None:
+        batches = Batches()
+        writer = self.make(batches=batches)
+        batch = Batch(batches, writer.write_batch, outlives=True)
+        with self.assertRaises(ConnectionClosed), batch:
+            writer.send("one")
+            writer.fail()
+            writer.send("two")
+        self.assertEqual(batch.take(), [(TEXT, b"one"), (TEXT, b"two")])
+
+    def test_only_what_is_in_the_kernel_as_a_whole_is_gathered_no_more(self) -> None:
+        batches = Batches()
+        writer = self.make(batches=batches)
+        batch = Batch(batches, writer.write_batch, outlives=True)
+        payloads = [b"%03d" % number + bytes(KB) for number in range(100)]
+
+        def send() -> None:
+            with self.assertRaises(ConnectionClosed), batch:
+                for payload in payloads:
+                    writer.send(payload)
+
+        thread = self.start(send)
+        wait_until(lambda: writer.queued[0] > 0)
+        writer.fail()
+        self.transport.shutdown()
+        join(thread)
+        whole = [frame.payload for frame in self.end.read(1 << 30)]
+        self.assertEqual(whole + [payload for _, payload in batch.take()], payloads)
+        self.assertGreater(len(whole), 0)
+
+    def test_pieces_go_out_behind_what_was_gathered_before(self) -> None:
+        writer = self.make()
+        with writer.batch():
+            writer.send("one")
+            writer.send(["tw", "o"])
+        self.assertEqual([frame.payload for frame in self.end.read(3)], [b"one", b"tw", b"o"])
 
     def test_a_batch_keeps_the_write_deadline(self) -> None:
         writer = self.make(send_timeout=0.1)

@@ -157,6 +157,31 @@ class DropOldest(unittest.TestCase):
         self.assertEqual(outbox.take_all(), ("b",))
 
 
+class Together(unittest.TestCase):
+    """Several messages at once, as a batch has them."""
+
+    def waiting(self, outbox: Outbox) -> list[object]:
+        return list(outbox.take_all())
+
+    def test_all_of_them_are_queued_or_none(self) -> None:
+        for outbox in (Outbox(Offline(2, 100)), Outbox(Offline(10, 5))):
+            with self.assertRaises(QueueFull):
+                outbox.put(entry_of("aa"), entry_of("bb"), entry_of("cc"))
+            self.assertEqual(outbox.size, 0)
+            outbox.put(entry_of("aa"), entry_of("bb"))
+            self.assertEqual(self.waiting(outbox), ["aa", "bb"])
+
+    def test_they_make_room_for_one_another_where_the_oldest_are_dropped(self) -> None:
+        outbox = Outbox(Offline(2, 10, "drop_oldest"))
+        outbox.put(entry_of("a"), entry_of("b"), entry_of("c"))
+        self.assertEqual((self.waiting(outbox), outbox.dropped), (["b", "c"], 1))
+
+    def test_they_wait_for_room_for_all_of_them_if_there_ever_will_be(self) -> None:
+        outbox = Outbox(Offline(3, 10, "block"))
+        outbox.put(entry_of("a"), entry_of("b"))
+        self.assertEqual([outbox.may_block(2, count) for count in (1, 2, 3, 4)], [False, True, True, False])
+
+
 class Block(unittest.TestCase):
     def test_whether_to_wait(self) -> None:
         outbox = Outbox(Offline(2, 10, "block"))

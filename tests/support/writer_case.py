@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from sync_ws.channel.batch import Batches
 from sync_ws.channel.writer import Writer
 from sync_ws.endings import Reason
 from sync_ws.errors import ConnectionClosed
@@ -41,6 +42,7 @@ class WriterTestCase(LedgerTestCase):
         send_timeout: float = 10.0,
         max_queued: int = 64,
         max_queued_bytes: int = KB * KB,
+        batches: Batches | None = None,
     ) -> Writer:
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
@@ -55,6 +57,7 @@ class WriterTestCase(LedgerTestCase):
             send_timeout=send_timeout,
             max_queued=max_queued,
             max_queued_bytes=max_queued_bytes,
+            batches=batches,
             closed_error=lambda: ConnectionClosed(Reason("not open")),
             on_broken=lambda text, error: self.broken.append((text, error)),
         )
