@@ -143,10 +143,13 @@ def bearer_token(*tokens: str, query: str | None = None) -> Authenticate:
     """An ``authenticate`` hook: one of ``tokens`` must come as ``Authorization: Bearer TOKEN``.
 
     ``query``: a query parameter that may carry it instead, for browsers, which cannot set the header.  Compared in
-    constant time.  ValueError without a token, or for an empty one.
+    constant time.  ValueError without a token, for an empty one, or for one with anything but visible ASCII, which no
+    client could send: RFC 6750 section 2.1 has no other characters.
     """
     for token in tokens:
         check_value("a token", token)
+        if not all("!" <= character <= "~" for character in token):
+            raise ValueError("a bearer token is visible ASCII characters without blanks (RFC 6750 section 2.1)")
     if not tokens or not all(tokens):
         raise ValueError("bearer_token() needs at least one token, and none of them empty")
     accepted = [token.encode() for token in tokens]

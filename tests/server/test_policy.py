@@ -114,7 +114,7 @@ def ask(hook: Callable[[Request], Any], *headers: tuple[str, str], **query: str)
 
 class BearerTokenTest(unittest.TestCase):
     def test_a_token_comes_in_the_header_or_where_it_may_in_the_query(self) -> None:
-        hook = bearer_token("hush-1", "hush-2", "h\xfcsh", query="token")
+        hook = bearer_token("hush-1", "hush-2", query="token")
         for header, query, welcome in (
             ("Bearer hush-1", {}, True),
             ("bearer hush-2", {}, True),
@@ -126,10 +126,9 @@ class BearerTokenTest(unittest.TestCase):
             ("Basic hush-1", {}, False),
             ("Bearer", {}, False),
             ("Bearer \xe9", {}, False),
-            ("Bearer h\xc3\xbcsh", {}, True),
-            ("Bearer h\xfcsh", {}, False),
+            ("Bearer h\xfcsh-1", {}, False),
             ("Bearer \u4f8b", {}, False),
-            (None, {"token": "h\xfcsh"}, True),
+            (None, {"token": "h\xfcsh"}, False),
             ("Bearer \udcff", {}, False),
             (None, {"token": ""}, False),
             ("Bearer wrong", {"token": "hush-1"}, False),
@@ -149,6 +148,7 @@ class BearerTokenTest(unittest.TestCase):
 
     def test_a_token_that_no_header_can_carry_or_that_is_none_is_a_mistake_and_not_shown(self) -> None:
         tokens: list[tuple[Any, type[Exception]]] = [(b"hush", TypeError), (None, TypeError), ("hush\n", ValueError)]
+        tokens += [(token, ValueError) for token in ("hush-h\xfcsh", "hush hush", "hush\u4f8b")]  # RFC 6750 section 2.1
         for token, error in tokens:
             with self.assertRaises(error) as caught:
                 bearer_token(token)
