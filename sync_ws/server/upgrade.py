@@ -86,7 +86,10 @@ class UpgradeHandler(BaseHTTPRequestHandler):
             voice.asked(self.client_address, head)
             if self.pages is not None and self._is_for_a_page(request):
                 handshake.check_host(request, self.policy)
-                self._answer(answer_page(self.pages, request, self.policy.path))
+                answer = answer_page(self.pages, request, self.policy.path)
+                assert answer.page is not None
+                with answer.page:
+                    self._answer(answer)
             else:
                 accepted = handshake.check(request, self.policy)
                 self.upgrade = Upgrade(request, accepted, authenticated(request, self.authenticate), early)
@@ -121,13 +124,14 @@ class UpgradeHandler(BaseHTTPRequestHandler):
         self.send_response(answer.status, phrase)
         for name, value in answer.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Content-Length", str(answer.size))
         self.send_header("Connection", "close")
         self.end_headers()
         voice.answered(self.client_address, output.getvalue())
-        output.write(b"" if self.command == "HEAD" else answer.body)
+        wants_body = self.command != "HEAD"
+        output.write(answer.body if wants_body else b"")
         try:
-            write_last(self.connection, output.getvalue())
+            write_last(self.connection, output.getvalue(), answer.page if wants_body else None, answer.page_size)
         except OSError as exc:
             log.debug("%s did not take its answer: %s", self.client_address[0], exc)
 

@@ -1,9 +1,9 @@
 """A server in a process of its own that tells how much memory that has:
 
-    python -m tests.hardening.measured HANDLER
+    python -m tests.hardening.measured HANDLER [FOLDER]
 
-Prints its port; then, for each line on its standard input, its resident bytes, how many connections there are, and how
-many of them have taken twenty messages.
+A folder: its pages. Prints its port; then, for each line on its standard input, its resident bytes, how many
+connections there are, and how many of them have taken twenty messages.
 
 Threading: a connection's handler runs in its thread; the rest is for the main thread.
 """
@@ -50,9 +50,9 @@ def _echo(conn: Connection) -> None:
 HANDLERS = {"nothing": _receives_nothing, "twenty": _receives_twenty, "echo": _echo}
 
 
-def main(handler: str) -> None:
+def main(handler: str, pages: str | None = None) -> None:
     """See the module."""
-    server = Server("127.0.0.1", 0, HANDLERS[handler], compression=True).start()
+    server = Server("127.0.0.1", 0, HANDLERS[handler], compression=True, pages=pages).start()
     print("port", server.port, flush=True)
     for _ in sys.stdin:
         print("resident", resident() or 0, len(server.connections), len(_took_twenty), flush=True)
@@ -60,4 +60,4 @@ def main(handler: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import socket
 import struct
 import tempfile
@@ -12,8 +15,9 @@ from pathlib import Path
 from unittest import mock
 
 from sync_ws import Headers, Refusal, Request
+from sync_ws.net.tls import TlsSocket
 from sync_ws.server import answers
-from sync_ws.server.answers import NO_THREAD, answer_page, answer_refusal, come_again, write_last
+from sync_ws.server.answers import NO_THREAD, answer_page, answer_refusal, come_again, write_last, write_page
 from sync_ws.testing import LedgerTestCase
 from tests.support.raw import read_response
 
@@ -49,7 +53,10 @@ class PageTest(LedgerTestCase):
         (self.folder / "page.html").write_text("<p>hello</p>")
 
     def ask(self, path: str, method: str = "GET") -> answers.Answer:
-        return answer_page(self.folder, Request(method, path, {}, Headers(), ("127.0.0.1", 4242)), "/ws/")
+        answer = answer_page(self.folder, Request(method, path, {}, Headers(), ("127.0.0.1", 4242)), "/ws/")
+        assert answer.page is not None
+        self.addCleanup(answer.page.close)
+        return answer
 
     def refused(self, status: int, path: str, method: str = "GET") -> Refusal:
         with self.assertRaises(Refusal) as caught:
@@ -59,7 +66,8 @@ class PageTest(LedgerTestCase):
 
     def test_a_page_comes_with_its_type_and_is_not_to_be_guessed_at(self) -> None:
         answer = self.ask("/page.html")
-        self.assertEqual((answer.status, answer.body), (200, b"<p>hello</p>"))
+        assert answer.page is not None
+        self.assertEqual((answer.status, answer.size, answer.page.read()), (200, 12, b"<p>hello</p>"))
         self.assertEqual(answer.headers["Content-Type"], "text/html; charset=utf-8")
         self.assertEqual(answer.headers["X-Content-Type-Options"], "nosniff")
 
@@ -70,13 +78,100 @@ class PageTest(LedgerTestCase):
 
     def test_a_page_that_cannot_be_read_is_404_and_in_the_log(self) -> None:
         with (
-            mock.patch.object(Path, "read_bytes", side_effect=PermissionError("not yours")),
+            mock.patch.object(answers, "FileIO", side_effect=PermissionError("not yours")),
             self.assertLogs("sync_ws.server", "INFO") as logged,
         ):
             self.refused(404, "/page.html")
         self.assertEqual([record.levelname for record in logged.records], ["INFO"])  # strangers may ask for it for ever
         self.assertIn("page.html", logged.output[0])
         self.assertIn("not yours", logged.output[0])
+
+    def test_a_page_that_cannot_be_opened_now_is_there_another_time(self) -> None:
+        with mock.patch.object(answers, "FileIO", side_effect=OSError(errno.EMFILE, "too many open files")):
+            self.assertIn("Retry-After", self.refused(503, "/page.html").headers)
+
+
+class WritePageTest(LedgerTestCase):
+    """Over a plain socket, and over what is encrypted piece by piece."""
+
+    SIZE = 3 << 20  # bytes, more than the kernel takes at once
+
+    def setUp(self) -> None:
+        super().setUp()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.peer = socket.create_connection(listener.getsockname())
+            self.addCleanup(self.peer.close)
+            self.sock, _ = listener.accept()
+        self.addCleanup(self.sock.close)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        self.path = Path(holder.name) / "page"
+        self.path.write_bytes(os.urandom(self.SIZE))
+        self.page = io.FileIO(self.path)
+        self.addCleanup(self.page.close)
+
+    def read(self, pause: float) -> threading.Thread:
+        """Read all of it in a thread, ten times with a pause."""
+        self.got = bytearray()
+
+        def read() -> None:
+            pauses = iter([pause] * 10)
+            while data := self.peer.recv(64 * 1024):
+                self.got += data
+                time.sleep(next(pauses, 0))
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(self.sock.close)
+        return thread
+
+    def test_a_page_arrives_whole_though_its_reader_takes_longer_than_it_may_pause(self) -> None:
+        with mock.patch.object(answers, "STALL", 0.5):
+            thread = self.read(0.1)
+            began = time.monotonic()
+            write_page(self.sock, self.page, self.SIZE)
+            self.sock.close()
+            thread.join()
+        self.assertGreater(time.monotonic() - began, 0.5)
+        self.assertEqual(self.got, self.path.read_bytes())
+
+    def test_piece_by_piece_where_the_kernel_cannot_encrypt(self) -> None:
+        thread = self.read(0)
+        with mock.patch.object(answers, "TlsSocket", socket.socket):
+            write_page(self.sock, self.page, self.SIZE)
+        self.sock.close()
+        thread.join()
+        self.assertEqual(self.got, self.path.read_bytes())
+
+    def test_a_reader_that_takes_nothing_is_given_up(self) -> None:
+        for kind in (TlsSocket, socket.socket):
+            with (
+                self.subTest(kind),
+                mock.patch.object(answers, "STALL", 0.1),
+                mock.patch.object(answers, "TlsSocket", kind),
+                self.assertRaises(TimeoutError),
+            ):
+                write_page(self.sock, self.page, self.SIZE)
+
+    def test_a_reader_that_dribbles_is_given_up(self) -> None:
+        with (
+            mock.patch.object(answers, "Deadline", return_value=mock.Mock(passed=True)) as deadline,
+            self.assertRaisesRegex(TimeoutError, "bytes a second"),
+        ):
+            write_page(self.sock, self.page, self.SIZE)
+        deadline.assert_called_once_with(answers.STALL + self.SIZE / answers.SLOWEST)
+
+    def test_a_page_that_became_shorter_ends_it(self) -> None:
+        for kind in (TlsSocket, socket.socket):
+            with (
+                self.subTest(kind),
+                mock.patch.object(answers, "TlsSocket", kind),
+                self.assertRaises(ConnectionAbortedError),
+            ):
+                os.truncate(self.path, 10)
+                write_page(self.sock, self.page, self.SIZE)
 
 
 class WriteLastTest(LedgerTestCase):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
-import unittest
 from pathlib import Path
 
 from sync_ws import Server
@@ -133,10 +130,12 @@ class ServedPagesTest(PagesTestCase):
         with serving(pages=self.folder) as server:
             self.assertEqual(self.ask(server.port, "/ws/").status, 426)
 
-    @unittest.skipUnless(sys.platform == "linux", "needs a file that exists and cannot be read, even by root")
     def test_a_page_that_cannot_be_read_is_404(self) -> None:
-        with self.assertLogs("sync_ws.server", "INFO"), serving(pages=f"/proc/{os.getpid()}") as server:
-            self.assertEqual(self.ask(server.port, "/mem").status, 404)
+        page = self.folder / "page.txt"
+        page.write_text("soon gone")
+        with self.assertLogs("sync_ws.server", "INFO"), serving(pages={"/page": page}) as server:
+            page.unlink()
+            self.assertEqual(self.ask(server.port, "/page").status, 404)
 
     def test_without_pages_there_are_none(self) -> None:
         with serving() as server:
