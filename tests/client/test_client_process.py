@@ -71,6 +71,14 @@ class ProcessTest(ClientTestCase):
         url = f"ws://127.0.0.1:{free_port()}/"
         self.interrupt("client = sync_ws.Client(url, reconnect=60)\nsay('ready')\nclient.open()", url)
 
+    def test_ctrl_c_in_a_send_that_waits_for_room_in_the_queue(self) -> None:
+        text = (
+            "policy = sync_ws.Offline(1, when_full='block')\n"
+            "client = sync_ws.Client(url, reconnect=60, offline=policy, send_timeout=60).open(0)\n"
+            "with client:\n    client.send('x')\n    say('ready')\n    client.send('y')"
+        )
+        self.interrupt(text, f"ws://127.0.0.1:{free_port()}/")
+
     def test_ctrl_c_in_run_forever(self) -> None:
         text = "client = sync_ws.Client(url)\nclient.on('open', lambda event: say('ready'))\nclient.run_forever()"
         with serving(echo) as server:
