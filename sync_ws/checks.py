@@ -78,11 +78,14 @@ def check_pairs(name: str, value: Mapping[str, str] | Iterable[tuple[str, str]] 
 
 
 def check_value(what: str, value: str) -> str:
-    """``value`` if it fits in one header line; ValueError if it has control characters, line ends above all."""
+    """``value`` if it fits in one header line; ValueError if it has control characters, line ends above all, or half a
+    character (a lone surrogate), which cannot be sent."""
     if not isinstance(value, str):
         raise TypeError(f"{what} is a string, not {type(value).__name__}")
     if CONTROL.search(value):
         raise ValueError(f"{what} must not contain control characters or line ends")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"{what} must not contain lone surrogates, which are no characters")
     return value
 
 

@@ -63,6 +63,13 @@ class ChecksTest(unittest.TestCase):
         with self.assertRaisesRegex(TypeError, "my_value is a string, not bytes"):
             check_value("my_value", b"secret")  # type: ignore[arg-type]
 
+    def test_half_a_character_is_no_value_and_is_not_shown(self) -> None:
+        for bad in ("\ud800", "a\udfffb"):
+            with self.assertRaisesRegex(
+                ValueError, r"\Amy_value must not contain lone surrogates, which are no characters\Z"
+            ):
+                check_value("my_value", bad)
+
     def test_a_token_has_no_separators(self) -> None:
         self.assertEqual(check_token("x", "a-b.c!#$%&'*+^_`|~9"), "a-b.c!#$%&'*+^_`|~9")
         wrong: list[Any] = ["", "a b", "a,b", "a\n", "ü", "a;b", '"a"', b"a", None]
