@@ -30,4 +30,5 @@ tested (here, where no room is named):
 * close(code=999) -> ValueError, nothing changed -> tests.client.test_client_close
 * a 103 before the 101; a bearer token beyond ASCII -> borne; ValueError -> tests.client.test_handshake_stream,
   tests.server.test_policy
+* system calls that fail, or do less than they were asked to -> the documented end -> test_lies
 """
