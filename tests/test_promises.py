@@ -109,7 +109,7 @@ class Promises(ServerTestCase):
         server = self.serve(lambda conn: gate.wait())
         client = self.client(server)
         wait_until(lambda: len(server.connections) == 1)
-        (connection,) = server.connections
+        (connection,) = wait_until(lambda: server.connections)
         client.send(frame(1, b"m") * 1000)
         wait_until(lambda: connection.channel.bytes_received > 0)
         for _ in range(3):
@@ -124,7 +124,7 @@ class Promises(ServerTestCase):
         client = RawClient(server.port, receive_buffer=4096)
         client.upgrade("/ws/")
         wait_until(lambda: len(server.connections) == 1)
-        (connection,) = server.connections
+        (connection,) = wait_until(lambda: server.connections)
         data = b"x" * 100_000
 
         def refused() -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sync_ws import Backoff, Client, ClientState, ConnectionClosed, HandshakeError, Heartbeat, SendTimeout
+from sync_ws.channel.housekeeper import TICK
 from sync_ws.testing import FaultProxy, ManualClock, free_port, serving, wait_until
 from tests.support.client_case import SOON, ReconnectTestCase, echo, obey, silent
 from tests.support.recorder import Recorder
@@ -104,6 +105,8 @@ class OutageTest(LogTestCase):
 
 
 class EndTest(LogTestCase):
+    tick = TICK  # the time that a thread in send() has to find out first that nobody reads
+
     def test_our_own_end_is_no_news(self) -> None:
         with self.heard() as records, ScriptedServer(obey) as server:
             self.client(server.url()).open(SOON).close(4000, "done")

@@ -12,6 +12,7 @@ from typing import Any
 
 import sync_ws
 from sync_ws import Backoff, Client, ConnectionClosed, NotConnected, Offline, QueueFull, SendTimeout, Server
+from sync_ws.channel.housekeeper import TICK
 from sync_ws.client.events import Closed
 from sync_ws.testing import ManualClock, free_port, wait_until
 from tests.support.client_case import SOON, ClientTestCase, obey
@@ -21,6 +22,8 @@ from tests.support.wire import join
 
 
 class OfflineTest(ClientTestCase):
+    tick = TICK  # the time that a thread in send() has to find out first that nobody reads
+
     def test_what_is_queued_goes_out_in_order_before_anything_else(self) -> None:
         got: list[Any] = []
         port = free_port()

@@ -262,8 +262,8 @@ class DefaultContextTest(TlsTestCase):
         self.assertEqual((done.stdout.split(), done.returncode), (["hello", "hello", "0"], 0), done.stderr)
 
 
-# OpenSSL takes a lock when a thread that used it ends, behind what Python calls the end of the thread: a fork in that very
-# moment leaves the lock held in the child, whatever the program.  So the first client's thread has to be gone
+# OpenSSL takes a lock when a thread that used it ends, behind what Python calls the end of the thread: a fork in that
+# very moment leaves the lock held in the child, whatever the program.  So the first client's thread has to be gone
 FORKED = """
 import os, sys, time
 from sync_ws import Client

@@ -35,7 +35,7 @@ class BatchTest(ServerTestCase):
         """The server ends the connection without a word; back when nothing can be sent over it any more."""
         channel = client._line.reading_channel
         assert channel is not None
-        (conn,) = self.server.connections
+        (conn,) = wait_until(lambda: self.server.connections)
         conn.channel.abort(Reason("cut"))
         wait_until(lambda: not channel.open)
 

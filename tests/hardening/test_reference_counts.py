@@ -189,7 +189,7 @@ class Conversations(Case):
         def scene(server: Server) -> None:
             client = self.client(server.url).open(5)
             wait_until(lambda: server.connections)
-            (conn,) = server.connections
+            (conn,) = wait_until(lambda: server.connections)
             channel = client._line.reading_channel
             assert channel is not None
             data = os.urandom(1 << 20)  # nothing to compress: buffers are full soon

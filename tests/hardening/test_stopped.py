@@ -103,7 +103,7 @@ class StoppedTest(ServerTestCase):
         server = self.serve(handler, ping_interval=PATIENCE, ping_timeout=PATIENCE)
         program = self.start("-c", CLIENT, server.url)
         program.wait_for("sent")
-        (conn,) = server.connections
+        (conn,) = wait_until(lambda: server.connections)
         wait_until(conn.channel.unread_bytes)
         time.sleep(4 * PATIENCE)
         self.assertEqual(len(server.connections), 1)

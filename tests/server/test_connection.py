@@ -468,7 +468,7 @@ class HeartBeatTest(ServerTestCase):
 
         server = self.serve(handler)
         client = self.client(server)
-        (connection,) = server.connections
+        (connection,) = wait_until(lambda: server.connections)
         for number in range(60):
             client.send_text(str(number))
         wait_until(lambda: len(connection.channel.receiver._inbox) >= 16)

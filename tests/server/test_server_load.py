@@ -15,6 +15,7 @@ import zlib
 from typing import Any
 
 from sync_ws import Client, Connection, ConnectionClosed, Heartbeat, SendTimeout, Server
+from sync_ws.channel.housekeeper import TICK
 from sync_ws.testing import FaultProxy, make_certificates, wait_until
 from tests.support.raw import PING, PONG, TEXT, Frame, RawClient, handshake, read_response
 from tests.support.server_case import Events, ServerTestCase, echo
@@ -94,6 +95,8 @@ class ManySendersTest(ServerTestCase):
 
 
 class SlowReaderTest(ServerTestCase):
+    tick = TICK  # the time that a thread in send() has to find out first that nobody reads
+
     """A peer that stops reading costs its own connection, and nobody else anything."""
 
     def stuck(self, server: Server, name: str = "stuck") -> tuple[RawClient, Connection]:

@@ -170,7 +170,7 @@ class BroadcastTest(ServerTestCase):
     def test_one_that_is_closing_refuses(self) -> None:
         server = self.serve()
         client = self.client(server)
-        (connection,) = server.connections
+        (connection,) = wait_until(lambda: server.connections)
         connection.channel.start_close(1000, "")
         self.assertEqual(server.broadcast("late").refused, (connection,))
         self.assertEqual(client.read_close()[0], 1000)

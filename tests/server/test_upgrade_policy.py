@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 from sync_ws import Request, Server
+from sync_ws.testing import wait_until
 from tests.support.raw import RawClient, Response, handshake
 from tests.support.refusal_case import RefusalTestCase, noting
 from tests.support.server_case import echo
@@ -235,7 +236,7 @@ class HeaderJunkTest(RefusalTestCase):
         server = self.serve(subprotocols=["chat", "superchat"])
         client = self.client(server, None, "Sec-WebSocket-Protocol: x, superchat, chat")
         self.assertEqual(client.response.headers["sec-websocket-protocol"], "superchat")
-        (connection,) = server.connections
+        (connection,) = wait_until(lambda: server.connections)
         self.assertEqual(connection.subprotocol, "superchat")
 
     def test_without_a_common_subprotocol_there_is_none(self) -> None:
