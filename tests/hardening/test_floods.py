@@ -31,7 +31,9 @@ class FloodTest(ServerTestCase):
             for message in conn:
                 conn.send(message)
 
-        server = self.serve(handler, compression=True, ping_interval=PATIENCE, ping_timeout=PATIENCE)
+        patience = {"ping_interval": PATIENCE, "ping_timeout": PATIENCE}
+        # up to 128 KiB of each flood have been read, and are gone through: that takes seconds while coverage is measured
+        server = self.serve(handler, compression=True, shutdown_timeout=30, **patience)
         flooder = Program("-m", "tests.hardening.flooder", server.port, kind, FLOODERS, stdin=True)
         self.stack.callback(gate.set)
         self.stack.callback(flooder.end, 9)
