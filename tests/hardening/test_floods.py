@@ -32,7 +32,7 @@ class FloodTest(ServerTestCase):
                 conn.send(message)
 
         patience = {"ping_interval": PATIENCE, "ping_timeout": PATIENCE}
-        # up to 128 KiB of each flood have been read, and are gone through: that takes seconds while coverage is measured
+        # up to 128 KiB of each flood were read, and are gone through: that takes seconds while coverage is measured
         server = self.serve(handler, compression=True, shutdown_timeout=30, **patience)
         flooder = Program("-m", "tests.hardening.flooder", server.port, kind, FLOODERS, stdin=True)
         self.stack.callback(gate.set)
