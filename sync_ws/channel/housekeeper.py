@@ -30,7 +30,6 @@ from ..net.waiting import WRITABLE, Waker, wait_any
 from ..protocol.liveness import Liveness, Verdict, stopped_for
 from ..protocol.masking import load_numpy
 from ..timing import Deadline
-from ..weak import Weakly
 from .channel import Channel
 
 __all__ = ["Housekeeper", "TICK"]
@@ -66,7 +65,10 @@ class Housekeeper:
         self._stopping = False
         self._last_round: tuple[float, float] | None = None  # when, and how long the process had computed by then
         self._waker = Waker()
-        self._thread = threading.Thread(target=Weakly(self._run), name=f"{name}-housekeeper", daemon=True)
+        # the thread holds on to this from its start to its end, and not before: else they would be a circle for good if
+        # it is never started
+        self._held: list[Housekeeper] = []
+        self._thread = threading.Thread(target=_run, args=(self._held,), name=f"{name}-housekeeper", daemon=True)
         _housekeepers.add(self)
 
     @property
@@ -75,9 +77,11 @@ class Housekeeper:
 
     def start(self) -> None:
         """RuntimeError when the system has no thread to give."""
+        self._held.append(self)
         try:
             self._thread.start()
         except RuntimeError:
+            self._held.clear()
             self._close()
             raise
 
@@ -226,6 +230,10 @@ class Housekeeper:
         self._lock = threading.RLock()
         self._stopping = True
         self._watched, self._draining = {}, {}
+
+
+def _run(held: list[Housekeeper]) -> None:
+    held.pop()._run()
 
 
 def _drain(keeper: weakref.ref[Housekeeper], channel: weakref.ref[Channel]) -> None:

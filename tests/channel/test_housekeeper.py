@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+import weakref
 from unittest import mock
 
 from sync_ws.channel.channel import Channel
@@ -245,6 +246,18 @@ class ThreadTest(LedgerTestCase):
         keeper.start()
         keeper.stop(5)
         keeper.stop(5)
+
+    def test_its_thread_holds_on_to_it_from_the_start(self) -> None:
+        keeper = Housekeeper("test", ping_interval=None, ping_timeout=1, close_timeout=1)
+        thread, left = keeper.thread, weakref.ref(keeper)
+        with mock.patch.object(thread, "start"):
+            keeper.start()
+        del keeper
+        thread.start()  # the system got round to it only now
+        there = left()
+        assert there is not None
+        there.stop(5)
+        self.assertFalse(thread.is_alive())
 
     def test_its_thread_runs_the_rounds_and_may_stop_itself(self) -> None:
         keeper = Housekeeper("test", ping_interval=None, ping_timeout=10, close_timeout=5)
