@@ -7,13 +7,12 @@ import os
 import socket
 import threading
 import time
-import unittest
 from pathlib import Path
 
 import sync_ws
 from sync_ws import Heartbeat
 from sync_ws.channel.housekeeper import TICK
-from sync_ws.testing import FaultProxy, serving, wait_until
+from sync_ws.testing import FaultProxy, wait_until
 from tests.support.raw import RawClient, frame
 from tests.support.server_case import ServerTestCase, echo
 from tests.support.slack import at_most
@@ -187,25 +186,3 @@ def resident() -> int | None:
     if not statm.exists():
         return None
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-class ReadmeExample(ServerTestCase):
-    """The first example of the README, as it stands."""
-
-    def test_the_first_example_works(self) -> None:
-        readme = Path(__file__).parent.parent / "README.md"
-        if not readme.exists():
-            raise unittest.SkipTest("the README is not beside the tests")
-        code = readme.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
-        printed: list[object] = []
-        exec(compile(code, "README.md", "exec"), {"print": printed.append})
-        self.assertEqual(printed, ["hello"])
-
-    def test_the_testing_example_works(self) -> None:
-        with (
-            serving(echo) as server,
-            FaultProxy("127.0.0.1", server.port) as proxy,
-            sync_ws.Client(proxy.url("/ws/"), reconnect=0.05) as client,
-        ):
-            proxy.reset_all()
-            wait_until(lambda: client.stats()["reconnects"] == 1)
