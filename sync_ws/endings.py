@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["Close", "CloseCode", "Reason"]
+__all__ = ["Close", "CloseCode", "Reason", "without_tracebacks"]
 
 
 class CloseCode:
@@ -65,14 +65,18 @@ class Reason:
     error: BaseException | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        error = self.error
-        if error is None:
-            return
-        seen = set[int]()
-        while error is not None and id(error) not in seen:
-            seen.add(id(error))
-            error.__traceback__ = None
-            error = error.__cause__ or error.__context__
+        without_tracebacks(self.error)
 
     def __str__(self) -> str:
         return self.text
+
+
+def without_tracebacks(error: BaseException | None) -> None:
+    """What is kept of an error keeps no frames, which would keep alive all that was at work, and their callers."""
+    if error is None:
+        return
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__

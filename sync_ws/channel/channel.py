@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from ..endings import Close, CloseCode, Reason
+from ..endings import Close, CloseCode, Reason, without_tracebacks
 from ..errors import ConcurrentReceive, ConnectionClosed, QueueFull
 from ..forking import ToldOfForks
 from ..interrupts import Flag, owned
@@ -361,6 +361,7 @@ class Channel:
             self.abort(Reason(text, CloseCode.TRY_AGAIN_LATER, by_us=True))
             return
         self._write_error = error if isinstance(error, OSError) else None
+        without_tracebacks(self._write_error)
         # Not an end yet: what the peer sent before it went, a Close frame above all, may still be read.
         self._transport.shutdown(socket.SHUT_WR)
         if not self.unread():

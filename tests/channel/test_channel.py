@@ -430,6 +430,7 @@ class Aborting(ChannelTestCase):
         no_room = OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
         with mock.patch.object(channel.writer._queue, "_sending", side_effect=no_room):
             self.assertRaises(ConnectionClosed, channel.send, "x")
+        self.assertIsNone(no_room.__traceback__)  # it is kept, and is not to keep the frames that were at work
         self.assertEqual((channel.read(5), self.end.sock.recv(1)), ("on its way", b""))
         self.end.sock.close()
         reason = self.assert_closed().reason
