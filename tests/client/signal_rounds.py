@@ -3,6 +3,9 @@
 Why so: a handler runs between any two steps of what the main thread does, and it may call ``close()`` or raise.
 Whatever it interrupted: back in time, nothing left held, no thread left, and the next use works or says it is over.
 
+What a handler raises in the middle of a weak reference's callback (``threading`` keeps a WeakSet of all threads) is
+printed by Python and goes no further: then the signal comes once more, as it would from an impatient user.
+
     python -m tests.client.signal_rounds ROUNDS [PLACE ...] [ACT ...]
 
 Threading: a process of its own; its main thread does the work and is interrupted.
@@ -71,6 +74,12 @@ class Round:
             raise Alarm
         self.close("in the handler")
 
+    def unraisable(self, lost: sys.UnraisableHookArgs) -> None:
+        if lost.exc_type is Alarm:
+            self.arm()
+        else:
+            self.problems.append(f"in {lost.object}: {lost.exc_value!r}")
+
     def close(self, where: str) -> None:
         begun = time.monotonic()
         self.client.close(timeout=CLOSE)
@@ -80,6 +89,7 @@ class Round:
 
     def run(self, place: Callable[[Round], object]) -> list[str]:
         faulthandler.dump_traceback_later(HANG, exit=True)
+        sys.unraisablehook = self.unraisable
         begun = time.monotonic()
         try:
             place(self)
