@@ -6,7 +6,7 @@ tested (here, where no room is named):
 
 * a header of hundreds of blanks and a NUL -> every pattern is linear at its largest input -> tests.test_patterns
 * a signal's handler that raises in send, recv, open, close, batch -> whole frames, each at most once, nothing left
-  held; or it ends and says so -> tests.channel.test_interrupted, tests.client.test_client_signals,
+  held; or it ends and says so -> tests.channel.test_*_interrupted, tests.client.test_client_signals,
   tests.server.test_server_signals
 * Ctrl-C while send has no connection -> at once -> tests.client.test_client_process
 * Pings by the thousand from 16 peers -> deadlines of the others hold -> test_floods
