@@ -122,17 +122,15 @@ class Client(Conversation):
                 return self
             if not self._line.await_open(Deadline(timeout)):
                 raise HandshakeTimeout(f"no open connection within {timeout:g} s; last: {self._line.last_trouble}")
+            reason = self._line.never_opened()
+            if reason is None:
+                return self
+            raise _once_more(reason.error) if isinstance(reason.error, HandshakeError) else HandshakeError(reason)
         except OpenedBefore:
             raise
         except BaseException:
-            self.close()
+            self.close()  # where it gave up, its thread may still be telling so
             raise
-        reason = self._line.never_opened()
-        if reason is None:
-            return self
-        if isinstance(reason.error, HandshakeError):
-            raise _once_more(reason.error)
-        raise HandshakeError(reason)
 
     def _start(self, awaited: bool = False) -> None:
         """Whoever calls it closes the client should it raise anything but OpenedBefore."""

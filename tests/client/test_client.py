@@ -213,6 +213,18 @@ class OpenTest(ClientTestCase):
             self.client(server.url(), reconnect=0.01).open()
         self.assertEqual((caught.exception.status, caught.exception.body), (404, b"no such path"))
 
+    def test_the_client_is_closed_when_open_raises_though_it_is_being_told_so(self) -> None:
+        client, told = self.client(f"ws://127.0.0.1:{free_port()}/"), list[ClientState]()
+
+        def dawdle(event: object) -> None:
+            threading.Event().wait(0.1)
+            told.append(client.state)
+
+        client.on("gave_up", dawdle)
+        with self.assertRaises(HandshakeError):
+            client.open()
+        self.assertEqual((client.state, told), (ClientState.CLOSED, [ClientState.CLOSING]))
+
     def test_open_gives_up_after_its_timeout_and_says_what_the_trouble_was(self) -> None:
         client = self.client(f"ws://127.0.0.1:{free_port()}/", reconnect=0.02)
         with self.within(), self.assertRaisesRegex(HandshakeTimeout, r"within 0\.2 s; last: .*refused"):
