@@ -214,7 +214,11 @@ class Hub:
 
     @property
     def clients(self) -> Mapping[str, Connection]:
-        """The named connections that are open: a read-only view, name -> Connection."""
+        """The named connections that are open: a read-only view, name -> Connection.
+
+        ``items()`` and ``values()`` are of one moment, so ``dict(clients.items())`` is a copy; ``clients[name]`` is a
+        KeyError once that client has left.
+        """
         return self._registry
 
     @property

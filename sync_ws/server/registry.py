@@ -9,7 +9,7 @@ Threading: every method may be called from any thread; the caller closes replace
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from typing import Generic, TypeVar
 
 from ..errors import SyncWsError
@@ -137,9 +137,21 @@ class Registry(Mapping[str, T], Generic[T]):
         return holders[-1]
 
     def __iter__(self) -> Iterator[str]:
+        return iter(self._now())
+
+    def items(self) -> ItemsView[str, T]:
+        """As they are now: whoever leaves while they are gone through is among them still."""
+        return self._now().items()
+
+    def values(self) -> ValuesView[T]:
+        """Likewise."""
+        return self._now().values()
+
+    def _now(self) -> dict[str, T]:
+        """Of each name the newest open connection."""
         with self._lock:
             named = [(name, list(claims)) for name, claims in list(self._named.items())]
-        return iter([name for name, claims in named if any(claim.holder is not None for claim in claims)])
+        return {name: holder for name, claims in named for claim in claims if (holder := claim.holder) is not None}
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -248,7 +248,11 @@ class Server:
 
     @property
     def clients(self) -> Mapping[str, Connection]:
-        """The named connections that are open: a read-only view, name -> Connection."""
+        """The named connections that are open: a read-only view, name -> Connection.
+
+        ``items()`` and ``values()`` are of one moment, so ``dict(clients.items())`` is a copy; ``clients[name]`` is a
+        KeyError once that client has left.
+        """
         return self._hub.clients
 
     @property

@@ -30,6 +30,17 @@ class RegistryTest(unittest.TestCase):
         self.assertTrue(registry.release(old))
         self.assertEqual(dict(registry), {"a": "new"})
 
+    def test_whoever_leaves_while_all_are_gone_through_is_among_them_still(self) -> None:
+        registry: Registry[str] = Registry("allow")
+        claims = [registry.claim(name) for name in ("a", "b", "b")]
+        for claim, holder in zip(claims, ("first", "second", "third")):
+            registry.open(claim, holder)
+        items, values = registry.items(), registry.values()
+        for claim in claims:
+            registry.release(claim)
+        self.assertEqual((list(items), list(values)), ([("a", "first"), ("b", "third")], ["first", "third"]))
+        self.assertEqual((list(registry.items()), list(registry.values()), len(registry)), ([], [], 0))
+
     def test_replace_goes_by_the_order_of_the_claims_when_a_handshake_is_slow(self) -> None:
         registry: Registry[str] = Registry("replace")
         slow, fast = registry.claim("a"), registry.claim("a")
