@@ -27,7 +27,7 @@ PATIENCE = 1.0  # seconds, for all of them; they are held for microseconds
 # both take no waiting.  The innermost of all locks.  Several of them, for the system takes some ten microseconds to
 # close a socket, and with a single one threads that close and the one that accepts stood in each other's way: a fifth
 # of all that an opening handshake cost.
-_LOCKS = tuple(threading.RLock() for _ in range(16))
+_locks = tuple(threading.RLock() for _ in range(16))
 _forker = 0  # the thread that holds them all
 T = TypeVar("T", bound=Any)  # has a method _forget_in_child
 
@@ -67,7 +67,7 @@ class _Copies(ToldOfForks[_Closable]):
 
 def no_fork() -> contextlib.AbstractContextManager[object]:
     """``with no_fork():``: no child is made meanwhile, unless by this thread."""
-    return _LOCKS[(threading.get_ident() >> 12) % len(_LOCKS)]  # an address, in pages
+    return _locks[(threading.get_ident() >> 12) % len(_locks)]  # an address, in pages
 
 
 def _lock_all() -> None:
@@ -79,14 +79,14 @@ def _lock_all() -> None:
     patience = time.monotonic() + PATIENCE
     while time.monotonic() < patience:
         held = 0
-        for lock in _LOCKS:
+        for lock in _locks:
             if not lock.acquire(blocking=False):
                 break
             held += 1
         else:
             _forker = threading.get_ident()
             return
-        for lock in _LOCKS[:held]:
+        for lock in _locks[:held]:
             lock.release()
         time.sleep(PAUSE)
 
@@ -95,12 +95,19 @@ def _unlock_all() -> None:
     global _forker
     if _forker == threading.get_ident():
         _forker = 0
-        for lock in _LOCKS:
+        for lock in _locks:
             lock.release()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock_all, after_in_parent=_unlock_all, after_in_child=_unlock_all)
+def _renew_in_child() -> None:
+    """Where patience was at its end, threads that are not here hold some of them."""
+    global _locks, _forker
+    _forker = 0
+    _locks = tuple(threading.RLock() for _ in _locks)
+
+
+if hasattr(os, "register_at_fork"):  # the first to be told in a child: the others close there what is not theirs
+    os.register_at_fork(before=_lock_all, after_in_parent=_unlock_all, after_in_child=_renew_in_child)
 _copies = _Copies()
 
 

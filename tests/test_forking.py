@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+from sync_ws import forking
 from sync_ws.channel.housekeeper import Housekeeper
 from sync_ws.forking import ToldOfForks, close_fully, close_in_child, no_fork
 from sync_ws.interrupts import owned
@@ -157,6 +160,30 @@ class Descriptors(LedgerTestCase):
             hooked[0][1].wait(10)  # it has that lock, and wants those that this thread has
             self.fork_and_wait()
         join(other)
+
+    def test_a_child_waits_for_no_thread_of_the_parent(self) -> None:
+        """Whoever has waited in vain for a thread that closes something makes a child all the same."""
+        held, go_on = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with contextlib.ExitStack() as stack:
+                for lock in forking._locks:
+                    stack.enter_context(lock)
+                held.set()
+                go_on.wait(10)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        self.assertTrue(held.wait(10))
+        with mock.patch.object(forking, "PATIENCE", 0.01):
+            child = fork()
+        if not child:
+            signal.alarm(10)  # which ends it
+            close_fully(mock.Mock())
+            os._exit(0)
+        go_on.set()
+        join(holder)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
 
     def test_forks_may_follow_each_other_in_parent_and_child(self) -> None:
         child = fork()

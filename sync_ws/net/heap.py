@@ -12,6 +12,7 @@ Threading: from any thread.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,16 @@ _wanted = False  # somebody has freed something since it was last done
 _not_before = 0.0  # monotonic
 _trim: Callable[[int], object] | None = None
 _looked_for = False
+
+
+def _renew_in_child() -> None:
+    """After fork: a thread that is not here may have been at it."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_in_child)
 
 
 def give_back() -> None:
@@ -45,7 +56,8 @@ def give_back_rest() -> None:
 
 def _give_back() -> None:
     global _not_before
-    for taken in map(_lock.acquire, (False,)):
+    lock = _lock
+    for taken in map(lock.acquire, (False,)):
         if not taken:  # another thread is at it
             return
         try:
@@ -56,7 +68,7 @@ def _give_back() -> None:
                 ended = time.monotonic()
                 _not_before = ended + (ended - began) / SHARE
         finally:
-            _lock.release()
+            lock.release()
 
 
 def _malloc_trim() -> Callable[[int], object] | None:

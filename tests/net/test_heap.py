@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import unittest
 from unittest import mock
 
 from sync_ws.net import heap
-from tests.support.wire import join
+from tests.support.wire import fork, join
 
 
 class HeapTest(unittest.TestCase):
@@ -55,6 +56,27 @@ class HeapTest(unittest.TestCase):
                 heap.give_back()
                 heap.give_back()
             self.assertIsNone(heap._trim)
+
+    @unittest.skipUnless(hasattr(os, "fork"), "no fork here")
+    def test_a_child_waits_for_no_thread_of_the_parent(self) -> None:
+        held, go_on, trim = threading.Event(), threading.Event(), mock.Mock()
+
+        def hold() -> None:
+            with heap._lock:
+                held.set()
+                go_on.wait(10)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        self.assertTrue(held.wait(10))
+        with mock.patch.object(heap, "_trim", trim), mock.patch.object(heap, "_looked_for", True):
+            child = fork()
+            if not child:
+                heap.give_back()
+                os._exit(trim.call_count)
+        go_on.set()
+        join(holder)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 1)
 
     def test_who_comes_while_another_is_at_it_leaves_it_to_him(self) -> None:
         calls: list[str] = []
