@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import unittest
 
-from tests.strength.mutants import CORE, mutants_of
+from tests.strength.mutants import CORE, JUDGED, judged, mutants_of
 from tests.strength.own import PACKAGE, ROOT, modules, own_tests
 
 
@@ -44,6 +44,16 @@ class MutantsTest(unittest.TestCase):
                     changed = source[: mutant.start] + mutant.new.encode() + source[mutant.end :]
                     self.assertEqual(source[mutant.start : mutant.end].decode(), mutant.old)
                     self.assertNotEqual(ast.dump(ast.parse(changed)), before)
+
+    def test_what_was_judged_is_there_and_has_a_reason(self) -> None:
+        for path in JUDGED.glob("*.txt"):
+            module = path.stem.replace(".", "/")
+            source = {line.strip() for line in (PACKAGE / f"{module}.py").read_text(encoding="utf-8").splitlines()}
+            for (line, change), reason in judged(module).items():
+                with self.subTest(path.name, line=line):
+                    self.assertIn(line, source)
+                    self.assertIn(" -> ", change)
+                    self.assertGreater(len(reason), 10)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """Random changes to the code, one at a time; of each, whether the module's own tests notice.
 
-    python -m tests.strength.mutants [--sample 300] [--seed 1] [--jobs 2] [room/module ...]
+    python -m tests.strength.mutants [--sample 300 | --all] [--seed 1] [--jobs 2] [room/module ...]
     python -m tests.strength.mutants channel/writer:212:17:0      one of them again, with what its tests print
 
 Why so: a line can be run by a test that would not notice were it wrong.  A change is one that an engineer could make
 by mistake: a comparison the other way round or off by one, a condition negated, one operand of an ``and`` forgotten, a
 step left out, a number one higher.  Texts, annotations and names are left alone.  Each mutant lives in a copy of the
-tree, so yours is never touched; the tests that a module owns are those named after it (``own``).  What survives is
-either a change that nobody could notice, or a test that is missing: judge each.
+tree, so yours is never touched; the tests that a module owns are those named after it (``own``), and of these only the
+ones are run that come by the changed line, which a first run under coverage tells.  What survives is a missing test, or
+a change that nobody could notice: then it is judged, once and with the reason, in ``judged/<room>.<module>.txt``, and
+tried no more.
 
 Threading: one thread for each job, each with its own copy and a process at a time.
 """
@@ -26,20 +28,24 @@ import sys
 import tempfile
 import threading
 import time
+import unittest
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import coverage
+
 from tests.strength.own import PACKAGE, ROOT, own_tests
 from tests.support.uncovered import uncovered
 
-__all__ = ["CORE", "Mutant", "mutants_of"]
+__all__ = ["CORE", "JUDGED", "Mutant", "judged", "mutants_of"]
 
 CORE = (
     "channel/channel", "channel/housekeeper", "channel/receiver", "channel/writer", "client/backoff", "client/client",
     "client/heartbeat", "client/line", "client/thread", "protocol/frame_reader", "server/hub", "server/registry",
     "server/server", "server/upgrade",
 )  # fmt: skip
+JUDGED = Path(__file__).parent / "judged"
 COPIED = ("sync_ws", "tests", "demo", "docs", "setup.cfg", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE")
 MEMORY = 4 << 30  # bytes of address space for the tests of a mutant, which may make a loop endless
 PATIENCE = 30.0  # seconds beyond three times what the unchanged module's tests took
@@ -59,20 +65,25 @@ class Mutant:
 
     module: str
     line: int
+    last: int  # line of what is changed
     column: int
     number: int  # among those of one place
     start: int
     end: int
     old: str
     new: str
+    text: str  # the line it begins in
 
     @property
     def name(self) -> str:
         return f"{self.module}:{self.line}:{self.column}:{self.number}"
 
+    @property
+    def change(self) -> str:
+        return " ".join(f"{self.old} -> {self.new}".split())
+
     def __str__(self) -> str:
-        old, new = (" ".join(text.split()) for text in (self.old, self.new))
-        return f"{self.name}  {old[:70]}  ->  {new[:70]}"
+        return f"{self.name}  {self.change}"
 
 
 class _Finder(ast.NodeVisitor):
@@ -98,8 +109,11 @@ class _Finder(ast.NodeVisitor):
     def _change(self, node: ast.expr | ast.stmt, new: str) -> None:
         start, end = self._offsets(node)
         number = sum((other.line, other.column) == (node.lineno, node.col_offset) for other in self.found)
-        old = self._source[start:end].decode()
-        self.found.append(Mutant(self._module, node.lineno, node.col_offset, number, start, end, old, new))
+        old, last = self._source[start:end].decode(), node.end_lineno or node.lineno
+        begin = self._lines[node.lineno - 1]
+        text = self._source[begin : self._lines[node.lineno]].decode().strip()
+        place = self._module, node.lineno, last, node.col_offset, number, start, end
+        self.found.append(Mutant(*place, old, new, text))
 
     def visit_Compare(self, node: ast.Compare) -> None:
         if len(node.ops) == 1:
@@ -170,7 +184,7 @@ class _Finder(ast.NodeVisitor):
             self.visit(node.value)
 
     def visit_Return(self, node: ast.Return) -> None:
-        if node.value is not None and not (isinstance(node.value, ast.Constant) and node.value.value is None):
+        if node.value is not None and not isinstance(node.value, ast.Constant):  # which is changed itself
             self._change(node, "return None")
         self.generic_visit(node)
 
@@ -201,12 +215,45 @@ def _is_text(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
+def judged(module: str) -> dict[tuple[str, str], str]:
+    """What nobody could notice, by the line it is in and the change, and why; see the files."""
+    path = JUDGED / f"{module.replace('/', '.')}.txt"
+    if not path.exists():
+        return {}
+    blocks = [block.splitlines() for block in path.read_text(encoding="utf-8").strip().split("\n\n")]
+    return {(line, change): " ".join(reason) for line, change, *reason in blocks}
+
+
 def mutants_of(module: str) -> list[Mutant]:
-    """All changes of ``room/module``."""
-    return _Finder(module, (PACKAGE / f"{module}.py").read_text(encoding="utf-8")).found
+    """All changes of ``room/module`` but those that were judged."""
+    found = _Finder(module, (PACKAGE / f"{module}.py").read_text(encoding="utf-8")).found
+    known = judged(module)
+    return [mutant for mutant in found if (mutant.text, mutant.change) not in known]
 
 
 # -- trying them -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Which tests come by each line of a module, and how many seconds all of them may take."""
+
+    lines: dict[int, list[str]]
+    timeout: float
+
+    def tests_of(self, mutant: Mutant) -> list[str]:
+        """Those that come by; all, where it is not a test that runs the line: at import, or in another process."""
+        contexts = {name for line in range(mutant.line, mutant.last + 1) for name in self.lines.get(line, [""])}
+        if "" in contexts or any(_unknown(name) for name in contexts):
+            return own_tests(mutant.module)
+        return sorted(contexts)
+
+
+def _unknown(name: str) -> bool:
+    """Whether unittest finds no test of that name."""
+    loader = unittest.TestLoader()
+    loader.loadTestsFromName(name)
+    return bool(loader.errors)
 
 
 class Copy:
@@ -221,11 +268,11 @@ class Copy:
             elif there.exists():
                 shutil.copy(there, folder / name)
 
-    def run(self, module: str, timeout: float | None) -> tuple[bool, str]:
-        """Whether the tests of ``module`` pass here, and what they print."""
+    def run(self, tests: list[str], timeout: float | None = None, *under: str) -> tuple[bool, str]:
+        """Whether they pass here, and what they print; ``under``: a module that runs unittest."""
         environment = uncovered() | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
         process = subprocess.Popen(
-            [sys.executable, "-m", "unittest", "-f", *own_tests(module)], cwd=self.folder, env=environment, text=True,
+            [sys.executable, *under, "-m", "unittest", "-f", *tests], cwd=self.folder, env=environment, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
         )  # fmt: skip
@@ -241,13 +288,25 @@ class Copy:
                 pass
         return process.returncode == 0, output
 
-    def survives(self, mutant: Mutant, timeout: float) -> tuple[bool, str]:
+    def learn(self, module: str) -> Knowledge | str:
+        """What there is to know before a mutant of ``module`` is tried, or what its tests print where they fail."""
+        begun = time.monotonic()
+        passed, output = self.run(own_tests(module), None, "-m", "coverage", "run")
+        took = time.monotonic() - begun
+        if not passed:
+            return output
+        data = coverage.Coverage(data_file=str(self.folder / ".coverage"), config_file=str(self.folder / "setup.cfg"))
+        data.combine([str(self.folder)])
+        lines = data.get_data().contexts_by_lineno(str(self.folder / "sync_ws" / f"{module}.py"))
+        return Knowledge(lines, 3 * took + PATIENCE)
+
+    def survives(self, mutant: Mutant, known: Knowledge) -> tuple[bool, str]:
         """Whether the module's tests pass although it is changed."""
         path = self.folder / "sync_ws" / f"{mutant.module}.py"
         source = path.read_bytes()
         path.write_bytes(source[: mutant.start] + mutant.new.encode() + source[mutant.end :])
         try:
-            return self.run(mutant.module, timeout)
+            return self.run(known.tests_of(mutant), known.timeout)
         finally:
             path.write_bytes(source)
 
@@ -258,20 +317,21 @@ class Trial:
     def __init__(self, mutants: list[Mutant]) -> None:
         self._left = iter(mutants)
         self._total = len(mutants)
-        self._lock = threading.Lock()  # guards all below
-        self._timeouts: dict[str, float] = {}
+        self._learning = threading.Lock()  # guards the two below; one at a time learns, and all others wait for it
+        self._known: dict[str, Knowledge | None] = {}
+        self.broken: list[str] = []  # modules whose tests fail as they are
+        self._lock = threading.Lock()  # guards the rest
         self.tried = 0
         self.survivors: list[Mutant] = []
-        self.broken: list[str] = []  # modules whose tests fail as they are
 
     def work(self) -> None:
         with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
             copy = Copy(Path(folder))
             for mutant in self._next():
-                timeout = self._timeout(copy, mutant.module)
-                if timeout is None:
+                known = self._knowledge(copy, mutant.module)
+                if known is None:
                     continue
-                survived, _ = copy.survives(mutant, timeout)
+                survived, _ = copy.survives(mutant, known)
                 with self._lock:
                     self.tried += 1
                     if survived:
@@ -286,23 +346,16 @@ class Trial:
                 return
             yield mutant
 
-    def _timeout(self, copy: Copy, module: str) -> float | None:
-        """For a mutant of ``module``; None where its tests fail without any."""
-        with self._lock:
-            if module in self.broken:
-                return None
-            known = self._timeouts.get(module)
-        if known is not None:
-            return known
-        begun = time.monotonic()
-        passed, output = copy.run(module, None)
-        took = time.monotonic() - begun
-        with self._lock:
-            if not passed:
-                self.broken.append(module)
-                print(f"the tests of {module} fail as they are:\n{output}", flush=True)
-                return None
-            return self._timeouts.setdefault(module, 3 * took + PATIENCE)
+    def _knowledge(self, copy: Copy, module: str) -> Knowledge | None:
+        """None where the tests of ``module`` fail without any mutant."""
+        with self._learning:
+            if module not in self._known:
+                learnt = copy.learn(module)
+                if isinstance(learnt, str):
+                    self.broken.append(module)
+                    print(f"the tests of {module} fail as they are:\n{learnt}", flush=True)
+                self._known[module] = None if isinstance(learnt, str) else learnt
+            return self._known[module]
 
 
 def _chosen(names: list[str], sample: int, seed: int) -> list[Mutant]:
@@ -318,7 +371,7 @@ def _again(name: str) -> int:
         print(f"there is no mutant {name} (any more)", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        survived, output = Copy(Path(folder)).survives(mutant, 600)
+        survived, output = Copy(Path(folder)).survives(mutant, Knowledge({}, 600))
     print(f"{output}\n{'SURVIVED' if survived else 'killed'} {mutant}")
     return int(survived)
 
@@ -329,13 +382,14 @@ def main() -> int:
         prog="python -m tests.strength.mutants", description=str(__doc__).partition("\n")[0]
     )
     parser.add_argument("--sample", type=int, default=300, help="how many, at random (300)")
+    parser.add_argument("--all", action="store_true", help="no sample: every one there is")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("modules", nargs="*", metavar="room/module", help="in place of the core; or one mutant's name")
     options = parser.parse_args()
     if any(":" in name for name in options.modules):
         return max(_again(name) for name in options.modules)
-    trial = Trial(_chosen(options.modules, options.sample, options.seed))
+    trial = Trial(_chosen(options.modules, sys.maxsize if options.all else options.sample, options.seed))
     threads = [threading.Thread(target=trial.work) for _ in range(options.jobs)]
     for thread in threads:
         thread.start()
