@@ -9,6 +9,7 @@ from typing import Any
 
 from sync_ws.events import EventBus
 from sync_ws.testing import LedgerTestCase
+from tests.support.held import held_elsewhere
 from tests.support.wire import fork, join
 
 
@@ -127,22 +128,12 @@ class Changes(LedgerTestCase):
 class Forks(LedgerTestCase):
     @unittest.skipUnless(hasattr(os, "fork"), "no fork here")
     def test_a_child_subscribes_whoever_held_the_lock(self) -> None:
-        bus, held, go_on = EventBus(["a"]), threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with bus._lock:
-                held.set()
-                go_on.wait(10)
-
-        holder = threading.Thread(target=hold)
-        holder.start()
-        self.assertTrue(held.wait(10))
-        child = fork()
-        if not child:
-            bus.on("a", lambda: None)
-            os._exit(bus.emit("a"))
-        go_on.set()
-        holder.join()
+        bus = EventBus(["a"])
+        with held_elsewhere(bus._lock):
+            child = fork()
+            if not child:
+                bus.on("a", lambda: None)
+                os._exit(bus.emit("a"))
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 1)
 
 

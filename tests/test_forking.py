@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import signal
@@ -20,6 +19,7 @@ from sync_ws.channel.housekeeper import Housekeeper
 from sync_ws.forking import ToldOfForks, close_fully, close_in_child, no_fork
 from sync_ws.interrupts import owned
 from sync_ws.testing import LedgerTestCase
+from tests.support.held import held_elsewhere
 from tests.support.uncovered import uncovered
 from tests.support.wire import fork, join
 
@@ -163,26 +163,12 @@ class Descriptors(LedgerTestCase):
 
     def test_a_child_waits_for_no_thread_of_the_parent(self) -> None:
         """Whoever has waited in vain for a thread that closes something makes a child all the same."""
-        held, go_on = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with contextlib.ExitStack() as stack:
-                for lock in forking._locks:
-                    stack.enter_context(lock)
-                held.set()
-                go_on.wait(10)
-
-        holder = threading.Thread(target=hold)
-        holder.start()
-        self.assertTrue(held.wait(10))
-        with mock.patch.object(forking, "PATIENCE", 0.01):
+        with held_elsewhere(*forking._locks), mock.patch.object(forking, "PATIENCE", 0.01):
             child = fork()
-        if not child:
-            signal.alarm(10)  # which ends it
-            close_fully(mock.Mock())
-            os._exit(0)
-        go_on.set()
-        join(holder)
+            if not child:
+                signal.alarm(10)  # which ends it
+                close_fully(mock.Mock())
+                os._exit(0)
         self.assertEqual(os.waitpid(child, 0)[1], 0)
 
     def test_forks_may_follow_each_other_in_parent_and_child(self) -> None:
@@ -230,24 +216,13 @@ class Housekeepers(LedgerTestCase):
     def test_a_child_has_none_and_waits_for_nothing_of_it(self) -> None:
         keeper = Housekeeper("test", ping_interval=None, ping_timeout=1, close_timeout=1)
         keeper.start()
-        held, go_on = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with keeper._lock, keeper._waker._lock:
-                held.set()
-                go_on.wait(10)
-
-        holder = threading.Thread(target=hold)
-        holder.start()
-        self.assertTrue(held.wait(10))
-        child = fork()
-        if not child:
-            keeper.drain(mock.Mock())
-            keeper.discard(mock.Mock())
-            keeper.stop(10)
-            os._exit(0 if keeper._waker.fileno() == -1 else 1)
-        go_on.set()
-        join(holder)
+        with held_elsewhere(keeper._lock, keeper._waker._lock):
+            child = fork()
+            if not child:
+                keeper.drain(mock.Mock())
+                keeper.discard(mock.Mock())
+                keeper.stop(10)
+                os._exit(0 if keeper._waker.fileno() == -1 else 1)
         self.assertEqual(os.waitpid(child, 0)[1], 0)
         self.assertTrue(keeper.thread.is_alive())
         keeper.stop(10)

@@ -9,6 +9,7 @@ import unittest
 from unittest import mock
 
 from sync_ws.net import heap
+from tests.support.held import held_elsewhere
 from tests.support.wire import fork, join
 
 
@@ -59,23 +60,13 @@ class HeapTest(unittest.TestCase):
 
     @unittest.skipUnless(hasattr(os, "fork"), "no fork here")
     def test_a_child_waits_for_no_thread_of_the_parent(self) -> None:
-        held, go_on, trim = threading.Event(), threading.Event(), mock.Mock()
-
-        def hold() -> None:
-            with heap._lock:
-                held.set()
-                go_on.wait(10)
-
-        holder = threading.Thread(target=hold)
-        holder.start()
-        self.assertTrue(held.wait(10))
-        with mock.patch.object(heap, "_trim", trim), mock.patch.object(heap, "_looked_for", True):
+        trim = mock.Mock()
+        patches = mock.patch.object(heap, "_trim", trim), mock.patch.object(heap, "_looked_for", True)
+        with patches[0], patches[1], held_elsewhere(heap._lock):
             child = fork()
             if not child:
                 heap.give_back()
                 os._exit(trim.call_count)
-        go_on.set()
-        join(holder)
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 1)
 
     def test_who_comes_while_another_is_at_it_leaves_it_to_him(self) -> None:

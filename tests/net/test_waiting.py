@@ -22,6 +22,7 @@ from sync_ws.interrupts import STEP
 from sync_ws.net import waiting
 from sync_ws.net.waiting import READABLE, WRITABLE, Waker, wait, wait_any
 from sync_ws.testing import LedgerTestCase
+from tests.support.held import held_elsewhere
 from tests.support.unseen import Unseen, unseen_signal
 from tests.support.wire import fork, join
 
@@ -440,22 +441,12 @@ class WakerTest(WaitingTestCase):
     @unittest.skipUnless(hasattr(os, "fork"), "needs fork")
     def test_a_forked_child_forgets_it_whoever_held_it_and_the_parent_keeps_it(self) -> None:
         waker = self.waker()
-        held, let_go = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with waker._lock:
-                held.set()
-                let_go.wait(10)
-
-        holder = self.start(hold)
-        self.assertTrue(held.wait(10))
-        child = fork()
-        if child == 0:
-            signal.alarm(10)  # ends the child, should it hang
-            waker.wake()
-            os._exit(0 if waker.fileno() == -1 else 1)
-        let_go.set()
-        join(holder)
+        with held_elsewhere(waker._lock):
+            child = fork()
+            if child == 0:
+                signal.alarm(10)  # ends the child, should it hang
+                waker.wake()
+                os._exit(0 if waker.fileno() == -1 else 1)
         self.assertEqual(os.waitpid(child, 0)[1], 0)
         self.assertFalse(self.awake(waker))
         waker.wake()
