@@ -98,7 +98,6 @@ class Channel:
         self._state_lock = threading.RLock()
         self._pings: dict[bytes, _Ping] = {}  # by payload; each entry is its own thread's
         self._closing = Closing()
-        self._write_error: OSError | None = None  # why nothing can be written, while there is something left to read
         self.closing_since: float | None = None  # when our Close frame went out, monotonic
         closed_error = partial(_closed_error, self._closing)
         frame_log = FrameLog.wanted(_client_log if client else _server_log, transport.fileno())
@@ -258,7 +257,7 @@ class Channel:
         return self._on_pong(payload) if self._on_pong is not None else None
 
     def _lost(self, error: OSError | None) -> None:
-        self._happens(Happening.END_OF_STREAM, error=error or self._write_error)
+        self._happens(Happening.END_OF_STREAM, error=error or self._closing.broken)
 
     # -- the closing handshake, by the table --------------------------------------------------------------------------
 
@@ -360,8 +359,9 @@ class Channel:
         if error is None:  # the write deadline
             self.abort(Reason(text, CloseCode.TRY_AGAIN_LATER, by_us=True))
             return
-        self._write_error = error if isinstance(error, OSError) else None
-        without_tracebacks(self._write_error)
+        without_tracebacks(error)
+        if isinstance(error, OSError):
+            self._closing.broken = error
         # Not an end yet: what the peer sent before it went, a Close frame above all, may still be read.
         self._transport.shutdown(socket.SHUT_WR)
         if not self.unread():

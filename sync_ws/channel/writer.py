@@ -81,6 +81,7 @@ class Writer:
         self._busy = False  # somebody is in here: the same thread may be interrupted and come again
         self._later: tuple[Callable[[], int], ...] = ()  # what it wants done then
         self._open = True  # False once a Close frame was queued or writing failed: no message may follow
+        self._failure: OSError | None = None  # of a write, until it is told
         self._queue = FrameQueue(transport)
         self._compressing = False  # a message went into the compressor, and has not come out on the wire
         self._progress_at = 0.0  # when the queue was last seen to have moved, monotonic
@@ -112,18 +113,21 @@ class Writer:
                     return None
                 self._busy = True
                 try:
-                    if not self._open:
-                        raise self._closed_error()
-                    # a compressor's state follows the order on the wire, so it works under the lock
-                    ticket = self._queue.put(frame) if frame is not None else self._put(opcode, payload)
-                    self.messages_sent += 1
-                    if self._log is not None:
-                        self._log.sent(opcode, payload)
+                    if self._open:
+                        # a compressor's state follows the order on the wire, so it works under the lock
+                        ticket = self._queue.put(frame) if frame is not None else self._put(opcode, payload)
+                        self.messages_sent += 1
+                        if self._log is not None:
+                            self._log.sent(opcode, payload)
+                    else:
+                        ticket = REFUSED
+                except OSError as exc:
+                    self._fail(exc)
+                    raise
                 finally:
                     self._busy = False
         except OSError as exc:
-            self._break("writing failed", exc)
-            raise self._closed_error() from exc
+            raise self._error() from exc
         finally:
             if self._later and not self._busy:
                 self._catch_up()
@@ -138,8 +142,6 @@ class Writer:
         if self.batches.open:
             self.write_batch()  # what was gathered goes before
         ticket = self._exclusively(partial(self._put_if_open, opcode, pieces))
-        if ticket == REFUSED:
-            raise self._closed_error()
         if ticket:
             self._wait_for(ticket)
 
@@ -158,9 +160,7 @@ class Writer:
         items, ends = batch.take(), list[int]()
         try:
             ticket = self._exclusively(partial(self._put_all, items, ends))
-            if ticket == REFUSED:
-                raise self._closed_error()
-            if ticket and wait:
+            if ticket == REFUSED or (ticket and wait):
                 self._wait_for(ticket)
         except ConnectionClosed:
             if batch.outlives:
@@ -169,7 +169,7 @@ class Writer:
 
     def _gather(self, batch: Batch, opcode: int, payload: bytes) -> None:
         if not self._open and not batch.outlives:  # as good as an answer of a moment ago: write_batch looks again
-            raise self._closed_error()
+            raise self._error()
         batch.add(opcode, payload)
         if batch.size >= BATCH_BYTES:
             batch.write()
@@ -189,10 +189,13 @@ class Writer:
                 self._busy = True
                 try:
                     ticket = self._post(opcode, payload, frame)
+                except OSError as exc:
+                    self._fail(exc)
+                    raise
                 finally:
                     self._busy = False
-        except OSError as exc:
-            self._break("writing failed", exc)
+        except OSError:
+            self._tell()
             return False
         finally:
             if self._later and not self._busy:
@@ -276,10 +279,13 @@ class Writer:
                 self._busy = True
                 try:
                     ticket = act()
+                except OSError as exc:
+                    self._fail(exc)
+                    raise
                 finally:
                     self._busy = False
-        except OSError as exc:
-            self._break("writing failed", exc)
+        except OSError:
+            self._tell()
             return REFUSED
         finally:
             if self._later and not self._busy:
@@ -379,6 +385,12 @@ class Writer:
             self._over_since = None
         return int(left)
 
+    def _fail(self, error: OSError) -> None:
+        """A write failed: a part of the frame may be on the wire, so nothing may follow it, not even in the moment
+        before this is told to the owner."""
+        self._failure = error
+        self._forget_queue()
+
     def _forget_queue(self) -> int:
         self._open = False
         self._queue.forget()
@@ -393,6 +405,8 @@ class Writer:
 
     def _wait_for(self, ticket: int) -> None:
         """Until all bytes up to ``ticket`` are in the kernel; the deadline counts from the last progress."""
+        if ticket == REFUSED:
+            raise self._error()
         try:
             self._wait_patiently(ticket)
         except BaseException:
@@ -414,7 +428,7 @@ class Writer:
             if empty:  # fail() emptied it; if for want of time, then the housekeeper was a moment faster than we
                 if deadline.passed:
                     raise SendTimeout(text)
-                raise self._closed_error()
+                raise self._error()
             if queue.bytes_sent != seen:
                 seen, deadline = queue.bytes_sent, Deadline(self._send_timeout)
             elif deadline.passed and self._exclusively(partial(self._give_up_at, seen)) == REFUSED:
@@ -428,6 +442,13 @@ class Writer:
         self._forget_queue()
         return REFUSED
 
-    def _break(self, text: str, error: BaseException | None) -> None:
-        self.fail()
-        self._on_broken(text, error)
+    def _tell(self) -> None:
+        failure = self._failure
+        if failure is not None:
+            self._on_broken("writing failed", failure)
+            self._failure = None
+
+    def _error(self) -> ConnectionClosed:
+        """What to raise to a sender, who may be faster than the one whose write failed: then it is he who tells."""
+        self._tell()
+        return self._closed_error()

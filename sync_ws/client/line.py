@@ -289,7 +289,7 @@ class Line:
                     return False
                 self.check_going_on()
                 if self._offline is None:
-                    why = tried_channel.reason if tried_channel is not None else None
+                    why = tried_channel.closed_error().reason if tried_channel is not None else None
                     raise NotConnected(f"not connected now: {why or self.last_trouble}")
                 if not self._outbox.may_block(size, count):
                     untold = self._outbox.dropped == self._dropped_before

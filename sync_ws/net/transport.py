@@ -316,23 +316,19 @@ class TlsTransport:
 
     def _write(self, data: Bytes) -> int:
         self._begin_writing()
-        try:
-            size = len(data)
-            if size <= _RECORD and not self._owed and not self._unsent:  # nearly every message
-                with self._lock:
-                    self._encrypt(data)
-                    record = self._outgoing.read()
-                sent = self._hand_over(record)
-                if sent == len(record):
-                    done = size
-                else:
-                    done, self._owed, self._unsent = 0, size, memoryview(record)[sent:]
-                    self._records.append((0, size))
+        size = len(data)
+        if size <= _RECORD and not self._owed and not self._unsent:  # nearly every message
+            with self._lock:
+                self._encrypt(data)
+                record = self._outgoing.read()
+            sent = self._hand_over(record)
+            if sent == len(record):
+                done = size
             else:
-                done = self._write_all(data)
-        except OSError:
-            self._writing = False
-            raise
+                done, self._owed, self._unsent = 0, size, memoryview(record)[sent:]
+                self._records.append((0, size))
+        else:
+            done = self._write_all(data)
         self._writing = False
         if not done:
             raise BlockingIOError
@@ -343,18 +339,14 @@ class TlsTransport:
         if self._owed or self._outgoing.pending or self._raw.fileno() < 0:
             return self._write(data)
         self._begin_writing()
-        try:
-            with self._lock:
-                done = self._encrypt(data)
-        except OSError:
-            self._writing = False
-            raise
+        with self._lock:
+            done = self._encrypt(data)
         self._writing = False
         return done
 
     def _begin_writing(self) -> None:
         if self._writing:
-            raise ConnectionAbortedError("an interrupt came in the middle of writing to TLS")
+            raise ConnectionAbortedError("a failure or an interrupt came in the middle of writing to TLS")
         self._writing = True
 
     def _write_all(self, data: Bytes) -> int:

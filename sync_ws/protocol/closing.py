@@ -112,6 +112,7 @@ class Closing:
         self.sent: Close | None = None
         self.received: Close | None = None
         self.reason: Reason | None = None  # set when it has ended
+        self.broken: OSError | None = None  # why nothing can be written, while there may be something left to read
 
     def happens(
         self,
@@ -167,7 +168,8 @@ class Closing:
             return self.reason
         if self.sent is not None:
             return Reason(f"closing: we sent {self.sent}", by_us=True)
-        return Reason("the connection broke while writing", CloseCode.ABNORMAL)
+        why = f": {self.broken.strerror or self.broken}" if self.broken is not None else ""
+        return Reason(f"the connection broke while writing{why}", CloseCode.ABNORMAL, error=self.broken)
 
     def _why(
         self,

@@ -411,9 +411,18 @@ class TlsAlone(unittest.TestCase):
                 operate()
             function.assert_called_once()
 
-    def test_an_error_is_raised_and_leaves_it_usable(self) -> None:
-        for number in range(4):
+    def test_an_error_of_reading_is_raised_and_leaves_it_usable(self) -> None:
+        for number in range(2):
             function, result, operate = list(self.operations())[number]
             function.side_effect = [ConnectionResetError(), result]
             self.assertRaises(ConnectionResetError, operate)
             self.assertEqual(operate(), result)
+
+    def test_after_an_error_of_writing_nothing_more_is_written_for_a_part_of_it_may_have_gone(self) -> None:
+        for number in (2, 3, 4):
+            function, _, operate = list(self.operations())[number]
+            function.side_effect = ConnectionResetError
+            self.assertRaises(ConnectionResetError, operate)
+            with self.assertRaisesRegex(ConnectionAbortedError, "a failure or an interrupt came in the middle"):
+                operate()
+            function.assert_called_once()

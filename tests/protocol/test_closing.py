@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import unittest
 
@@ -136,6 +137,10 @@ class ReasonTest(unittest.TestCase):
 
     def test_why_nothing_may_be_sent_now(self) -> None:
         self.assertEqual(str(Closing().present()), "the connection broke while writing")
+        broken = Closing()
+        broken.broken = OSError(errno.ENOMEM, "no memory")
+        self.assertEqual(str(broken.present()), "the connection broke while writing: no memory")
+        self.assertIs(broken.present().error, broken.broken)
         self.assertEqual(str(closing(Happening.CLOSE).present()), "closing: we sent 1000 bye")
         self.assertEqual(str(closing(Happening.CLOSE_FRAME).present()), "closed by the peer: 1001")
 
