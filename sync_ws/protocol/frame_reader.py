@@ -136,10 +136,8 @@ class FrameReader:
                     self.missing -= size
                     self._fresh_at += size
             self._buffer, self._at, self.fresh, self._fresh_at = data, self._fresh_at, None, 0
-        elif self._at >= len(self._buffer):
-            self._buffer, self._at, self.fresh = data, 0, None
         else:
-            joined = self._buffer[self._at :] + data
+            joined = self._buffer[self._at :] + data  # no copy where nothing is left
             self._buffer, self._at, self.fresh = joined, 0, None
 
     def parse(
@@ -177,7 +175,7 @@ class FrameReader:
         except Failure as failure:
             failed = Control(Opcode.FAIL, b"", failure.close, failure.about, at=len(messages))
             controls += (failed,)
-            self.finished, self._unsafe = True, False
+            self.finished = True
         return controls
 
     def _parse_frames(self, messages: deque[Any], controls: list[Control], limit: int) -> None:
@@ -212,7 +210,7 @@ class FrameReader:
                     at = self._at = end
             elif self._begin_frame():
                 self._end_partial(messages, controls)
-                if self.finished or self._partial is not None or self._budget <= 0:
+                if self.finished or self._budget <= 0:
                     return
                 at = self._at
                 frames -= 1
