@@ -128,6 +128,7 @@ class Plain(TransportTestCase):
             ("", "", "PlainTransport"),
             ("", "1", "PortableTransport"),
             ("del socket.MSG_DONTWAIT, socket.MSG_MORE", "", "PortableTransport"),
+            ("import sys; sys.modules['fcntl'] = sys.modules['termios'] = None", "", "PlainTransport"),
         ):
             done = subprocess.run(
                 [sys.executable, "-W", "ignore::ResourceWarning", "-c", code.format(change)],
@@ -290,6 +291,34 @@ class Each(TransportTestCase):
                 sent(here.sending(b"x"))
             with self.assertRaises(OSError):
                 sent(here.sending_more(b"x"))
+
+    def test_what_waits_in_the_socket_can_be_counted_without_reading_it(self) -> None:
+        for tls in (False, True):
+            here, there = self.transports(tls)
+            self.send_all(there, b"x")
+            self.assertEqual(next(here.receiving(1)), b"x")  # and whatever TLS had to tell before it
+            self.assertEqual((here.unread(), here.crowded()), (0, False))
+            self.send_all(there, bytes(1000))
+            wait_until(lambda: here.unread() >= 1000)  # noqa: B023
+            self.assertLess(here.unread(), 1100)
+            self.assertFalse(here.crowded())
+            self.send_all(there, bytes(100_000))
+            wait_until(here.crowded)
+            here.close()
+            self.assertEqual((here.unread(), here.crowded()), (0, False))
+
+    def test_where_the_system_does_not_tell_how_much_waits_it_is_looked_at(self) -> None:
+        with mock.patch.object(module, "fcntl", None):
+            self.test_what_waits_in_the_socket_can_be_counted_without_reading_it()
+
+    def test_a_socket_pair_is_crowded_by_the_first_byte(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+        transport = transport_for(ours)
+        self.assertFalse(transport.crowded())
+        theirs.send(b"x")
+        self.assertTrue(transport.crowded())
+        transport.close()
 
     def test_a_tls_peer_that_vanishes_without_goodbye_is_the_end_of_the_stream(self) -> None:
         here, there = self.sockets(True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import tempfile
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 from sync_ws import Connection, Hub
 from sync_ws.server.admission import Reception
 from sync_ws.server.options import ServerOptions
-from sync_ws.testing import LedgerTestCase, wait_until
+from sync_ws.testing import LedgerTestCase, make_certificates, wait_until
 from tests.server.test_options import SERVER
 from tests.support.raw import RawClient, handshake, read_response
+from tests.support.server_case import LogLines
 from tests.support.wire import join
 
 PEER = ("a stranger", 0)
@@ -130,6 +132,38 @@ class ReceptionTest(LedgerTestCase):
             reception.receive(self.sock, PEER)
         self.assertEqual(self.sock.fileno(), -1)
 
+    def test_whoever_has_left_already_does_not_keep_the_others_from_being_cut_off(self) -> None:
+        reception = self.reception()
+        for _ in range(5):
+            reception.expect(self.stack.enter_context(socket.socket()))  # not connected any more
+        reception.close()
+        self.assertEqual(self.client.read_to_end(), b"")
+        self.sock.close()
+
+    def test_a_forked_child_leaves_those_alone_who_are_being_received(self) -> None:
+        """They are the parent's; and one of its threads may have been at work in here."""
+        reception = self.reception()
+        locked, done = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with reception._lock:
+                locked.set()
+                done.wait(10)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        self.assertTrue(locked.wait(10))
+        try:
+            reception.forget_in_child()
+            reception.close()  # would wait for that thread, and then cut the stranger off
+            self.assertEqual(reception.pending, 0)
+            self.sock.send(b"x")
+            self.assertEqual(self.client.sock.recv(1), b"x")
+        finally:
+            done.set()
+            join(thread)
+            self.sock.close()
+
     def test_closing_while_the_socket_changes_into_a_tls_one_is_not_missed(self) -> None:
         """Neither the plain nor the TLS socket is to be found then."""
         reception, context = self.hooked()
@@ -158,6 +192,44 @@ class ReceptionTest(LedgerTestCase):
         context.hook = meanwhile
         self.assertRaises(ConnectionAbortedError, reception.receive, self.sock, PEER)
         self.assertEqual(done, [True])
+
+    def test_who_fails_in_the_tls_handshake_is_told_of_with_the_reason(self) -> None:
+        for data, says in ((handshake(), "expected TLS, got plain HTTP: use wss://"), (b"nonsense" * 9, "")):
+            with self.subTest(data=data), LogLines() as log:
+                self.sock, theirs = socket.socketpair()
+                reception, client = self.hooked()[0], self.stack.enter_context(RawClient.over(theirs))
+                client.send(data)
+                self.assertRaises(ssl.SSLError, reception.receive, self.sock, PEER)
+                (line,) = [line for line in log.lines if "refused" in line]
+                self.assertTrue(line.startswith("INFO sync_ws.server refused TLS: a stranger:0, -: "), line)
+                self.assertIn(says or "[SSL", line)
+                self.assertEqual((reception.pending, self.sock.fileno()), (0, -1))
+
+    def test_who_leaves_in_the_tls_handshake_is_not_told_of(self) -> None:
+        reception, _ = self.hooked()
+        self.client.sock.shutdown(socket.SHUT_WR)
+        with LogLines() as log:
+            self.assertRaises(OSError, reception.receive, self.sock, PEER)
+        self.assertEqual((log.lines, reception.pending, self.sock.fileno()), ([], 0, -1))
+
+    def test_over_tls_too_a_good_request_becomes_a_connection(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            certificates = make_certificates(folder)
+            reception = self.reception(ssl_context=certificates.server_context())
+            made: list[Connection | None] = []
+            thread = threading.Thread(target=lambda: made.append(reception.receive(self.sock, PEER)))
+            thread.start()
+            context = certificates.client_context()
+            self.client.sock = self.stack.enter_context(
+                context.wrap_socket(self.client.sock, server_hostname="localhost")
+            )
+        self.client.upgrade()
+        join(thread)
+        (connection,) = made
+        assert connection is not None
+        self.assertTrue(connection.request.secure)
+        self.client.send_close(1000)
+        self.hub.run(connection)
 
     def test_a_socket_that_cannot_be_wrapped_is_closed(self) -> None:
         reception, _ = self.hooked()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 import threading
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,6 +21,7 @@ from sync_ws.testing import LedgerTestCase, wait_until
 from sync_ws.timing import Deadline
 from tests.support.raw import RawClient, handshake, read_response
 from tests.support.server_case import LogLines, ServerTestCase
+from tests.support.wire import fork
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,6 +41,28 @@ for line in sys.stdin:
 left = server.shutdown()
 print("left", len(left), flush=True)
 """
+
+
+@contextlib.contextmanager
+def child(action: Callable[[], object]) -> Iterator[None]:
+    """A forked process that does this and then stays, without another step, as long as the block."""
+    ours, theirs = socket.socketpair()
+    pid = fork()
+    if not pid:
+        try:
+            ours.close()
+            action()
+            theirs.send(b"done")
+            theirs.recv(1)
+        finally:
+            os._exit(0)
+    theirs.close()
+    try:
+        with ours:
+            assert ours.recv(4) == b"done"
+            yield
+    finally:
+        os.waitpid(pid, 0)
 
 
 class ListenerTest(LedgerTestCase):
@@ -154,6 +178,41 @@ class ListenerTest(LedgerTestCase):
         listener.stop(Deadline(5))
         with self.assertRaises(ConnectionRefusedError):
             self.dial(listener)
+
+    def test_start_after_stop_does_nothing(self) -> None:
+        listener = Listener("127.0.0.1", 0, lambda sock, peer: False)
+        listener.stop(Deadline(5))
+        listener.start("test-accept")
+        with self.assertRaises(ConnectionRefusedError):
+            self.dial(listener)
+
+    def test_trouble_in_accepting_after_it_was_told_to_stop_is_not_worth_a_word(self) -> None:
+        tried = threading.Event()
+
+        def failing(sock: socket.socket) -> Any:
+            listener.stop(Deadline(5))
+            tried.set()
+            raise OSError(24, "Too many open files")
+
+        with LogLines() as log, mock.patch.object(socket.socket, "accept", failing):
+            listener = self.listen(lambda sock, peer: False)
+            with contextlib.suppress(ConnectionResetError):
+                self.dial(listener)
+            self.assertTrue(tried.wait(10))
+            listener.stop(Deadline(5))
+        self.assertEqual(log.lines, [])
+
+    def test_a_forked_child_does_not_hold_the_port(self) -> None:
+        listener = self.listen(lambda sock, peer: False)
+        with child(lambda: None):
+            listener.stop(Deadline(5))
+            socket.create_server(listener.address).close()
+
+    def test_what_was_not_started_yet_is_left_to_a_forked_child_which_may_be_meant_to(self) -> None:
+        listener = Listener("127.0.0.1", 0, lambda sock, peer: False, b"from the child")
+        self.addCleanup(lambda: listener.stop(Deadline(5)))
+        with child(lambda: listener.start("test-accept")):
+            self.assertEqual(self.dial(listener).recv(100), b"from the child")
 
     def test_stop_from_its_own_thread_does_not_deadlock(self) -> None:
         listener: Listener

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from sync_ws import Server
-from sync_ws.server.pages import content_type, find_page
+from sync_ws.server.pages import check_pages, content_type, find_page
 from sync_ws.testing import LedgerTestCase, serving
 from tests.support.raw import RawClient, Response
 
@@ -72,6 +73,30 @@ class FindPageTest(PagesTestCase):
         self.assertEqual(find_page(pages, "/"), self.folder / "index.html")
         for path in ("/index.html", "/code.js", *OUTSIDE):
             self.assertIsNone(find_page(pages, path))
+
+    def test_pages_that_cannot_be_meant_are_a_mistake_at_once(self) -> None:
+        page = self.folder / "index.html"
+        cases: list[tuple[Any, type[Exception], str]] = [
+            (5, TypeError, "pages is a folder, or a mapping of paths to files, not 5"),
+            ([page], TypeError, "pages is a folder, or a mapping"),
+            (page, ValueError, "is a file: give a mapping such as"),
+            (self.folder / "nowhere", ValueError, "does not exist"),
+            ({"/": 5}, TypeError, "pages maps paths such as / to files, not '/' to 5"),
+            ({5: page}, TypeError, "pages maps paths such as / to files, not 5 to "),
+            ({"page": page}, ValueError, "pages maps paths such as / to files that exist, not 'page' to "),
+            ({"/": self.folder}, ValueError, "to files that exist, not '/' to "),
+            ({"/": page, "/ws/": page}, ValueError, "pages has '/ws/', which is the path of the WebSocket"),
+        ]
+        for pages, error, says in cases:
+            with self.subTest(pages=pages), self.assertRaises(error) as caught:
+                check_pages(pages, "/ws/")
+            self.assertIn(says, str(caught.exception))
+
+    def test_pages_are_paths_when_they_have_been_checked(self) -> None:
+        page = self.folder / "index.html"
+        self.assertIsNone(check_pages(None))
+        self.assertEqual(check_pages(str(self.folder)), self.folder)
+        self.assertEqual(check_pages({"/": str(page), "/x": page}, "/ws/"), {"/": page, "/x": page})
 
     def test_content_types(self) -> None:
         for name, kind in (

@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 from sync_ws import Headers, Request, bearer_token
-from sync_ws.protocol.handshake import Policy
+from sync_ws.protocol.handshake import SUBPROTOCOL_LENGTH, Policy
 from sync_ws.protocol.origin import Hosts
 from sync_ws.server.policy import check_hosts, check_origin, hosts_for, make_policy
 
@@ -24,6 +24,32 @@ class MakePolicyTest(unittest.TestCase):
             subprotocols=iter(["b", "a"]), compression=True,
         )  # fmt: skip
         self.assertEqual(policy, Policy("/chat", frozenset({"https://app.example"}), True, ("b", "a"), True))
+
+    def test_a_path_that_no_request_could_have_is_a_mistake(self) -> None:
+        cases: list[tuple[Any, type[Exception], str]] = [
+            (None, TypeError, "path is a string such as /ws/, not None"),
+            (b"/ws/", TypeError, "path is a string"),
+            ("", ValueError, "path is an absolute path without a query, such as /ws/, not ''"),
+            ("ws/", ValueError, "an absolute path"),
+            ("/ws/?name=a", ValueError, "without a query"),
+            ("/ws/#top", ValueError, "without a query"),
+            ("/b\xfcro/", ValueError, "path is percent-encoded, as clients send it, such as /b%C3%BCro/, not "),
+            ("/a b/", ValueError, "percent-encoded"),
+            ("/a\n/", ValueError, "percent-encoded"),
+        ]
+        for path, error, says in cases:
+            with self.subTest(path=path), self.assertRaises(error) as caught:
+                make_policy(path)
+            self.assertIn(says, str(caught.exception))
+        for path in ("/", "/b%C3%BCro/", "/a:b"):
+            self.assertEqual(make_policy(path).path, path)
+
+    def test_a_subprotocol_has_at_most_as_many_characters_as_are_accepted(self) -> None:
+        longest = "a" * SUBPROTOCOL_LENGTH
+        self.assertEqual(make_policy(subprotocols=[longest]).subprotocols, (longest,))
+        with self.assertRaisesRegex(ValueError, f"at most {SUBPROTOCOL_LENGTH} characters, not {len(longest) + 1}$"):
+            make_policy(subprotocols=[longest + "a"])
+        self.assertRaises(ValueError, make_policy, subprotocols=["a b"])
 
     def test_no_origins_are_not_the_same_as_none_given(self) -> None:
         self.assertEqual(make_policy(origins=[]).origins, frozenset())
