@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import tempfile
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,16 @@ class AnswerTest(HandlerTestCase):
             )
         self.assertEqual((status, body), ("HTTP/1.1 200 OK", b"hello"))
         self.assertIn("Connection: close", headers)
+
+    def test_without_pages_whoever_asks_for_one_is_told_where_the_websocket_is(self) -> None:
+        (status, *_), body = self.answer(b"GET /index.html HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.assertEqual((status, body), ("HTTP/1.1 404 Not Found", b"expected the path /ws/, got '/index.html'\n"))
+
+    def test_what_has_passed_every_check_cannot_be_changed_afterwards(self) -> None:
+        upgrade = self.handle(handshake(), authenticate=lambda request: "ann").upgrade
+        assert upgrade is not None
+        with self.assertRaises(FrozenInstanceError):
+            upgrade.identity = "bob"  # type: ignore[misc]
 
     def test_what_is_not_said_to_have_come_over_tls_did_not(self) -> None:
         upgrade = self.handle(handshake()).upgrade
