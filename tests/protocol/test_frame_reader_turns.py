@@ -138,6 +138,15 @@ class Headers(BothRoles):
                 self.assertEqual(read(reader, header[:-1]), [])
                 self.assertEqual(failure(reader, header[-1:]), code)
 
+    def test_as_long_as_it_is_not_whole_there_is_nothing_more_to_do(self) -> None:
+        for server in self.roles():
+            for size in (5, 300, 70_000):
+                header = frame(BINARY, b"", masked=server, size=size)
+                for at in range(len(header)):
+                    reader, messages = make_reader(server=server), deque[Message]()
+                    reader.feed(header[:at])
+                    self.assertEqual((reader.parse(messages, 256), reader.more, reader.missing), ([], False, 0))
+
     def test_the_refusal_of_the_wrong_mask_bit_says_which_is_right(self) -> None:
         for server, says in ((True, "frames to this side are masked"), (False, "frames to this side are unmasked")):
             [item] = read(make_reader(server=server), frame(TEXT, b"", masked=not server))
@@ -243,6 +252,13 @@ class Intercepted(BothRoles):
                     self.assertEqual([control.intercept.name for control in controls if control.intercept], expected)
                     self.assertEqual([control.payload for control in controls][1], b"ack! 2")
                     self.assertEqual(list(messages), ["raw!", "no ack!", b"x"])
+
+    def test_of_two_kinds_both_are_recognised(self) -> None:
+        for server in self.roles():
+            data = frame(TEXT, b"ack! 1", masked=server) + frame(TEXT, BEAT, masked=server)
+            for table in ((self.ACK, HEART_BEAT), (HEART_BEAT, self.ACK)):
+                kinds = [item[0] for item in read(self.reader(server, *table), data) if isinstance(item, tuple)]
+                self.assertEqual(kinds, [Opcode.INTERCEPTED] * 2)
 
     def test_only_what_has_its_mark_is_looked_at_by_a_kind(self) -> None:
         for server in self.roles():
