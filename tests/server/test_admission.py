@@ -15,6 +15,7 @@ from sync_ws.server.admission import Reception
 from sync_ws.server.options import ServerOptions
 from sync_ws.testing import LedgerTestCase, make_certificates, wait_until
 from tests.server.test_options import SERVER
+from tests.support.held import held_elsewhere
 from tests.support.raw import RawClient, handshake, read_response
 from tests.support.server_case import LogLines
 from tests.support.wire import join
@@ -143,26 +144,13 @@ class ReceptionTest(LedgerTestCase):
     def test_a_forked_child_leaves_those_alone_who_are_being_received(self) -> None:
         """They are the parent's; and one of its threads may have been at work in here."""
         reception = self.reception()
-        locked, done = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with reception._lock:
-                locked.set()
-                done.wait(10)
-
-        thread = threading.Thread(target=hold)
-        thread.start()
-        self.assertTrue(locked.wait(10))
-        try:
+        with held_elsewhere(reception._lock):
             reception.forget_in_child()
             reception.close()  # would wait for that thread, and then cut the stranger off
-            self.assertEqual(reception.pending, 0)
-            self.sock.send(b"x")
-            self.assertEqual(self.client.sock.recv(1), b"x")
-        finally:
-            done.set()
-            join(thread)
-            self.sock.close()
+        self.assertEqual(reception.pending, 0)
+        self.sock.send(b"x")
+        self.assertEqual(self.client.sock.recv(1), b"x")
+        self.sock.close()
 
     def test_closing_while_the_socket_changes_into_a_tls_one_is_not_missed(self) -> None:
         """Neither the plain nor the TLS socket is to be found then."""
