@@ -71,7 +71,7 @@ class Connection(Conversation, simple_websocket.Server):  # type: ignore[misc]
         agreed: Agreed = Agreed(),
         limits: Limits | None = None,
         early: bytes = b"",
-        on_heart_beat: Callable[[Connection, str], None] | None = None,
+        on_heart_beat: Callable[[Connection, str], object] = lambda connection, text: None,
         on_end: Callable[[Reason], object] = lambda reason: None,
     ) -> None:
         Conversation.__init__(self, Inbox())  # and not simple_websocket.Server's, see the module
@@ -186,13 +186,12 @@ class Connection(Conversation, simple_websocket.Server):  # type: ignore[misc]
                 self._tell(item)
 
     def _tell(self, note: Note) -> None:
-        if self._on_heart_beat is not None:
-            self._on_heart_beat(self, str(note.what))
+        self._on_heart_beat(self, str(note.what))
 
-    def _answer_heart_beat(self, channel: Channel, beat: Control) -> Note | None:
+    def _answer_heart_beat(self, channel: Channel, beat: Control) -> Note:
         """Send it back as it came."""
         if beat.payload:
             channel.writer.post(Opcode.BINARY, beat.payload)
         else:
             channel.writer.post(Opcode.TEXT, beat.text.encode())
-        return Note("heartbeat", beat.text) if self._on_heart_beat is not None else None
+        return Note("heartbeat", beat.text)

@@ -349,8 +349,8 @@ class Hub:
     def opened(self, connection: Connection) -> None:
         """Show the connection and look after it; the ``open`` event."""
         channel = connection.channel
-        if self._housekeeper is not None:
-            self._housekeeper.add(channel)
+        assert self._housekeeper is not None  # it was there when its claim was made
+        self._housekeeper.add(channel)
         replaced = self._registry.open(self._claims[connection], connection)
         with self._lock:
             self._counters["opened"] += 1
@@ -379,7 +379,7 @@ class Hub:
             self._part(connection, claim)
         finally:
             with self._lock:
-                del self._claims[connection]
+                self._claims.pop(connection, None)  # an event's function has forked: in the child it is gone already
                 self._guests.pop(claim, None)
             self._leaving.wake()
 

@@ -27,7 +27,7 @@ class ServerState(Enum):
     __hash__ = object.__hash__  # an Enum's own is Python code, and every connection asks several times
 
 
-_BACKWARDS = tuple(reversed(ServerState))
+_BACKWARDS = (ServerState.STOPPED, ServerState.STOPPING, ServerState.RUNNING)
 
 
 class Life:
@@ -36,15 +36,15 @@ class Life:
     __slots__ = ("_reached",)
 
     def __init__(self) -> None:
-        self._reached = {ServerState.NEW}
+        self._reached: set[ServerState] = set()
 
     @property
     def state(self) -> ServerState:
         """The last state of those reached."""
         for state in _BACKWARDS:
             if state in self._reached:
-                break
-        return state
+                return state
+        return ServerState.NEW
 
     def reach(self, state: ServerState) -> None:
         """It has come as far as ``state``, or had come further."""

@@ -28,11 +28,17 @@ from sync_ws import (
 from sync_ws.protocol.deflate import Negotiation
 from sync_ws.protocol.handshake import Agreed
 from sync_ws.testing import LedgerTestCase
-from tests.support.raw import BINARY, CLOSE, PING, TEXT, RawClient, frame
+from sync_ws.timing import Deadline
+from tests.support.raw import BINARY, CLOSE, PING, PONG, TEXT, RawClient, frame
 from tests.support.server_case import ServerTestCase, wait_until
 from tests.support.wire import deflated
+from tests.support.wire import frame as server_frame
 
 HEART_BEAT = '{"ModeCode":"heart_beat","msg":"1700000000000"}'
+
+
+def heart_beat(number: int) -> bytes:
+    return HEART_BEAT.replace("1700000000000", str(number)).encode()
 
 
 class HandlerTestCase(ServerTestCase):
@@ -249,6 +255,14 @@ class FaceTest(HandlerTestCase):
 
         self.assertEqual(self.inside(handler, client), "answer")
 
+    def test_a_ping_gives_its_round_trip_time(self) -> None:
+        def client(peer: RawClient) -> None:
+            peer.send_frame(PONG, peer.read_frame().payload)
+
+        seconds = self.inside(lambda conn: conn.ping(5), client)
+        self.assertGreater(seconds, 0)
+        self.assertLess(seconds, 5)
+
     def test_stats_and_repr(self) -> None:
         def handler(connection: Connection) -> Any:
             connection.recv(5)
@@ -299,6 +313,50 @@ class MakingTest(LedgerTestCase):
         connection = self.make(agreed=Agreed("chat", Negotiation()), subprotocols=["chat"], early=early)
         self.assertEqual((connection.subprotocol, connection.subprotocols), ("chat", ["chat"]))
         self.assertEqual(connection.recv(5), "hello" * 100)
+
+
+    def test_what_the_server_knew_of_the_client_goes_with_it(self) -> None:
+        connection = self.make(name="ann", identity={"user": 7})
+        self.assertEqual((connection.name, connection.identity), ("ann", {"user": 7}))
+
+    def test_heartbeats_are_told_between_the_messages_they_came_between(self) -> None:
+        told: list[Any] = []
+        texts = [b"one", heart_beat(1), heart_beat(2), b"two", heart_beat(3)]
+        early = b"".join(frame(TEXT, text) for text in texts)
+        connection = self.make(early=early, on_heart_beat=lambda *args: told.append(args))
+        self.assertEqual((connection.recv(5), told), ("one", []))
+        beats = [(connection, heart_beat(number).decode()) for number in (1, 2, 3)]
+        self.assertEqual((connection.recv(5), told), ("two", beats[:2]))
+        self.assertRaises(TimeoutError, connection.recv, 0)
+        self.assertEqual(told, beats)
+        answers = b"".join(server_frame(TEXT, heart_beat(number), masked=False) for number in (1, 2, 3))
+        self.assertEqual(self.theirs.recv(1000), answers)
+
+    def test_a_heartbeat_that_could_not_be_told_for_an_interrupt_is_told_by_the_next_recv(self) -> None:
+        tell = mock.Mock(side_effect=[KeyboardInterrupt, None])
+        connection = self.make(early=frame(TEXT, heart_beat(1)) + frame(TEXT, b"one"), on_heart_beat=tell)
+        self.assertRaises(KeyboardInterrupt, connection.recv, 5)
+        self.assertEqual((connection.recv(5), tell.call_count), ("one", 2))
+
+    def test_heartbeats_that_nobody_received_up_to_are_told_at_the_end_and_messages_are_not(self) -> None:
+        told: list[str] = []
+        early = frame(TEXT, heart_beat(1)) + frame(TEXT, b"untaken") + frame(TEXT, heart_beat(2))
+        connection = self.make(early=early, on_heart_beat=lambda conn, text: told.append(text))
+        connection.channel.tend()
+        self.assertEqual(told, [])
+        connection.tell_notes()
+        self.assertEqual(told, [heart_beat(1).decode(), heart_beat(2).decode()])
+
+    def test_a_ping_that_is_not_told_how_long_waits_for_ten_seconds(self) -> None:
+        connection = self.make()
+        over = mock.patch("sync_ws.channel.channel.Deadline", lambda timeout: Deadline(0))
+        with over, self.assertRaisesRegex(TimeoutError, "within 10 s"):
+            connection.ping()
+
+    def test_once_it_is_over_it_says_so(self) -> None:
+        connection = self.make()
+        connection.channel.abort(Reason("the test is over"))
+        self.assertEqual(repr(connection), "<Connection None from 127.0.0.1:4242, closed>")
 
 
 class CloseTest(HandlerTestCase):

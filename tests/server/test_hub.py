@@ -6,10 +6,10 @@ import contextlib
 import os
 import select
 import signal
-import socket
 import threading
 import unittest
 from collections.abc import Callable, Iterator
+from dataclasses import FrozenInstanceError
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from unittest import mock
@@ -19,57 +19,14 @@ from sync_ws import Client, Connection, ConnectionClosed, Headers, Hub, Reason, 
 from sync_ws.channel.channel import Channel
 from sync_ws.protocol.frames import encode_frame
 from sync_ws.protocol.handshake import Policy, answer, check
-from sync_ws.server.registry import Claim
-from sync_ws.server.state import ServerState
-from sync_ws.testing import LedgerTestCase, ResourceLedger, wait_until
+from sync_ws.server.hub import Delivery
+from sync_ws.server.state import Life, ServerState
+from sync_ws.testing import ResourceLedger, wait_until
+from sync_ws.timing import Deadline
+from tests.support.hub_case import REQUEST, HubTestCase, housekeepers
 from tests.support.raw import PING, PONG, RawClient, handshake
-from tests.support.server_case import Events, LogLines, echo
+from tests.support.server_case import Events, echo
 from tests.support.wire import fork, join
-
-REQUEST = Request("GET", "/ws/", {}, Headers(), ("a door", 0))
-
-
-def housekeepers() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.endswith("-housekeeper")]
-
-
-class HubTestCase(LedgerTestCase):
-    """`hub` makes one, `guest` brings one in by a thread of its own; all are gone at the end of the test."""
-
-    timeout = 45.0
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.threads: list[threading.Thread] = []
-        self.addCleanup(lambda: join(*self.threads))
-        self.stack = contextlib.ExitStack()
-        self.addCleanup(self.stack.close)
-        self.log = self.stack.enter_context(LogLines())
-
-    def hub(self, handler: Callable[[Connection], Any] | None = echo, **options: Any) -> Hub:
-        return self.stack.enter_context(Hub(handler, **options))
-
-    def pair(self) -> tuple[socket.socket, RawClient]:
-        """The hub's end of a connection whose 101 has been sent, and the guest's."""
-        ours, theirs = socket.socketpair()
-        return ours, self.stack.enter_context(RawClient.over(theirs))
-
-    def connect(self, hub: Hub, claim: Claim[Connection]) -> tuple[Connection, RawClient]:
-        ours, client = self.pair()
-        return hub.connect(claim, ours, REQUEST), client
-
-    def guest(self, hub: Hub, name: str | None = None) -> RawClient:
-        """The peer of a connection that runs in a thread, and is known to the hub."""
-        before = hub.stats()["opened"]
-        connection, client = self.connect(hub, hub.admit(name))
-        self.threads.append(self.spawn(lambda: hub.run(connection)))
-        wait_until(lambda: hub.stats()["opened"] > before)
-        return client
-
-    def spawn(self, function: Callable[[], Any]) -> threading.Thread:
-        thread = threading.Thread(target=function)
-        thread.start()
-        return thread
 
 
 class GuestTest(HubTestCase):
@@ -194,6 +151,12 @@ class NamesTest(HubTestCase):
 
 
 class BroadcastTest(HubTestCase):
+    def test_what_came_of_it_is_a_fact(self) -> None:
+        delivery = self.hub().broadcast("to nobody")
+        self.assertEqual(delivery, Delivery(0))
+        with self.assertRaises(FrozenInstanceError):
+            delivery.taken = 1  # type: ignore[misc]
+
     def test_everyone_gets_it_and_it_is_encoded_once(self) -> None:
         hub = self.hub()
         clients = [self.guest(hub, name) for name in ("a", "b", None)]
@@ -297,6 +260,40 @@ class LifeTest(HubTestCase):
         self.assertEqual(client.read_close()[0], 1001)
         self.assertEqual(client.read_to_end(), b"")
         wait_until(lambda: results == [()])
+
+    def test_it_waits_until_the_deadline_and_then_for_less_than_a_second(self) -> None:
+        hub = self.hub()
+        waits: list[Deadline] = []
+        deadline = Deadline(3)
+        hub.end_all(deadline, waits.append)
+        first, last = waits
+        self.assertIs(first, deadline)
+        remaining = last.remaining()
+        assert remaining is not None
+        self.assertTrue(0 < 2 * remaining < 1, remaining)  # once for the guests, once for the housekeeper
+
+    def test_a_signals_handler_that_shuts_down_in_the_midst_of_the_start_leaves_no_housekeeper(self) -> None:
+        """Wherever the start looks where it is, the handler may come right behind it."""
+        for number in (1, 2, 3):
+            hub = self.hub()
+
+            class Interrupted(Life):
+                looks = 0
+
+                @property
+                def state(self, hub: Hub = hub, number: int = number) -> ServerState:
+                    seen = super().state
+                    self.looks += 1
+                    if self.looks == number:
+                        hub.shutdown(0)
+                    return seen
+
+            hub._life = life = Interrupted()
+            with self.subTest(number=number):
+                hub.start()
+                wait_until(lambda: housekeepers() == [])
+                self.assertIs(hub._state, ServerState.STOPPED)
+                self.assertGreaterEqual(life.looks, number)
 
     def test_nobody_is_admitted_after_it(self) -> None:
         hub = self.hub()
@@ -481,6 +478,38 @@ class ForkTest(HubTestCase):
         self.assertEqual(client.read_close()[0], 1000)
         join(runner)
         self.assertEqual((status, len(told)), ([0], 1))
+
+    def test_a_fork_while_it_ends_says_and_does_nothing_in_the_child_either(self) -> None:
+        def forking(*args: object) -> None:
+            children.append(fork())
+
+        closing = Channel.close
+
+        def close(channel: Channel) -> None:
+            forking()
+            closing(channel)
+
+        for place in ("a function for close", "closing"):
+            with self.subTest(place):
+                children: list[int] = []
+                ended = "nothing"
+                hub = self.hub(lambda connection: connection.send("done"))
+                connection, client = self.connect(hub, hub.admit())
+                client.send_close()
+                patch = mock.patch.object(Channel, "close", close) if place == "closing" else contextlib.nullcontext()
+                if place != "closing":
+                    hub.on("close", forking)
+                with patch:
+                    try:
+                        hub.run(connection)
+                    except BaseException as exc:
+                        ended = repr(exc)
+                if children == [0]:
+                    os._exit(0 if ended == "nothing" else 1)
+                (child,) = children
+                self.assertEqual((os.waitpid(child, 0)[1], ended), (0, "nothing"))
+                self.assertEqual((client.read_text(), client.read_close()[0]), ("done", 1000))
+                self.assertEqual(client.read_to_end(), b"")
 
     def test_a_lock_that_another_thread_held_at_the_fork_holds_nobody_up(self) -> None:
         hubs = [self.hub(), self.hub()]
