@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import signal
@@ -145,6 +146,7 @@ class NamesTest(HubTestCase):
         with self.assertRaises(Refusal) as caught:
             hub.admit("a")
         self.assertEqual((caught.exception.status, caught.exception.headers), (503, {"Retry-After": "5"}))
+        self.assertEqual(self.log.lines, [])  # whose guest it was says so
         hub.withdraw(claim)
         hub.withdraw(claim)
         self.guest(hub)
@@ -164,6 +166,14 @@ class BroadcastTest(HubTestCase):
             delivery = hub.broadcast("grüße")
         self.assertEqual((delivery.taken, delivery.refused, encode.call_count), (3, (), 1))
         self.assertEqual([client.read_text() for client in clients], ["grüße"] * 3)
+
+    def test_where_nobody_wants_to_see_each_frame_that_one_encoding_is_what_all_get(self) -> None:
+        logging.getLogger("sync_ws").setLevel(logging.INFO)
+        hub = self.hub()
+        clients = [self.guest(hub) for _ in range(2)]
+        with mock.patch("sync_ws.channel.writer.encode_frame", side_effect=AssertionError("encoded again")):
+            self.assertEqual(hub.broadcast("grüße").taken, 2)
+        self.assertEqual([client.read_text() for client in clients], ["grüße"] * 2)
 
     def test_to_some_and_those_that_are_closing_refuse(self) -> None:
         hub = self.hub()
@@ -207,6 +217,8 @@ class LifeTest(HubTestCase):
                 hub.admit("a")
             self.assertRaises(RuntimeError, hub.start)
         self.assertEqual((caught.exception.status, caught.exception.headers), (503, {"Retry-After": "5"}))
+        (line,) = [line for line in self.log.lines if "WARNING" in line]
+        self.assertIn("no thread or pipe to look after connections: can't start new thread", line)
         self.guest(hub, "a")
 
     def test_a_silent_guest_is_pinged(self) -> None:
@@ -296,14 +308,32 @@ class LifeTest(HubTestCase):
                 self.assertGreaterEqual(life.looks, number)
 
     def test_nobody_is_admitted_after_it(self) -> None:
-        hub = self.hub()
+        hub = self.hub(name_policy="reject", max_connections=2)
         hub.shutdown()
-        with self.assertRaises(Refusal) as caught:
-            hub.admit()
-        self.assertEqual(caught.exception.status, 503)
-        self.assertIn("shutting down", caught.exception.text)
+        for _ in range(3):  # and whoever is not leaves no trace
+            with self.assertRaises(Refusal) as caught:
+                hub.admit("a")
+            self.assertEqual(caught.exception.status, 503)
+            self.assertIn("shutting down", caught.exception.text)
         self.assertEqual(housekeepers(), [])
 
+    def test_it_waits_for_a_guest_that_the_same_thread_has_brought_in_for_another_one(self) -> None:
+        hub = self.hub()
+        connection, client = self.connect(hub, hub.admit())
+        client.send_close(1001)
+
+        def run() -> None:
+            wait_until(lambda: hub._state not in (ServerState.NEW, ServerState.RUNNING))
+            hub.run(connection)
+
+        runner = self.spawn(run)
+        self.assertEqual(hub.shutdown(20), ())
+        self.assertTrue(connection.channel.ended)
+        self.assertEqual(connection.close_reason.code, 1001)
+        self.assertFalse(connection.close_reason.by_us and "shut down" in connection.close_reason.text)
+        join(runner)
+
+    @mock.patch("sync_ws.interrupts.STEP", 60.0)  # nobody looks again who is not woken
     def test_it_waits_for_a_guest_that_is_being_answered(self) -> None:
         hub = self.hub()
         claim = hub.admit("a")

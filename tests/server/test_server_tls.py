@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from typing import Any
+from unittest import mock
 
 from sync_ws import Client, Connection, Heartbeat, Server
 from sync_ws.testing import Certificates, make_certificates, wait_until
@@ -43,6 +44,7 @@ class TlsTest(TlsTestCase):
     def test_messages_pings_and_close(self) -> None:
         server = self.serve_tls()
         self.assertTrue(server.url.startswith("wss://"))
+        self.assertEqual(server.page_url, f"https://127.0.0.1:{server.port}/")
         for tls13 in (True, False):
             client = self.tls_client(server, tls13=tls13)
             client.send_text("hello")
@@ -64,6 +66,12 @@ class TlsTest(TlsTestCase):
         client = self.raw(server, context=self.certificates.client_context())
         answer = client.request(handshake("/nowhere"))
         self.assertEqual((answer.status, answer.line), (404, "expected the path /ws/, got '/nowhere'"))
+
+    @mock.patch("sync_ws.server.listener.PAUSE", 0.02)
+    def test_without_a_thread_nothing_is_sent_for_it_could_not_be_read(self) -> None:
+        server = self.serve_tls()
+        with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")):
+            self.assertEqual(self.raw(server).read_to_end(), b"")
 
     def test_who_fails_in_tls_is_told_of_as_refused_and_who_leaves_is_not(self) -> None:
         server = self.serve_tls()
