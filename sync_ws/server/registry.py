@@ -98,11 +98,12 @@ class Registry(Mapping[str, T], Generic[T]):
             if claim not in self._claims:
                 return False
             self._claims.discard(claim)
-            holders = self._named.get(claim.name, []) if claim.name is not None else []
-            if claim in holders:
-                holders.remove(claim)
-                if not holders and claim.name is not None:
-                    del self._named[claim.name]
+            if claim.name is not None:
+                holders = self._named.get(claim.name, [])
+                if claim in holders:  # else it was replaced
+                    holders.remove(claim)
+                    if not holders:
+                        del self._named[claim.name]
             claim.holder = None  # else claim, connection and what it is to call at its end would keep each other alive
             return True
 

@@ -314,7 +314,6 @@ class MakingTest(LedgerTestCase):
         self.assertEqual((connection.subprotocol, connection.subprotocols), ("chat", ["chat"]))
         self.assertEqual(connection.recv(5), "hello" * 100)
 
-
     def test_what_the_server_knew_of_the_client_goes_with_it(self) -> None:
         connection = self.make(name="ann", identity={"user": 7})
         self.assertEqual((connection.name, connection.identity), ("ann", {"user": 7}))

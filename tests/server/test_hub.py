@@ -16,7 +16,7 @@ from typing import Any
 from unittest import mock
 from urllib.parse import parse_qsl
 
-from sync_ws import Client, Connection, ConnectionClosed, Headers, Hub, Reason, Refusal, Request
+from sync_ws import Client, Close, CloseCode, Connection, ConnectionClosed, Headers, Hub, Reason, Refusal, Request
 from sync_ws.channel.channel import Channel
 from sync_ws.protocol.frames import encode_frame
 from sync_ws.protocol.handshake import Policy, answer, check
@@ -112,6 +112,9 @@ class GuestTest(HubTestCase):
                 self.assertEqual((hub.connections, hub.shutdown(0)), (frozenset(), ()))
                 self.assertEqual(events.of("close"), [(connection, connection.close_reason)])
                 self.assertIsInstance(connection.close_reason, Reason)
+                if interrupted != "the handler":
+                    reason = Reason("interrupted while closing", CloseCode.ABNORMAL, by_us=True)
+                    self.assertEqual(connection.close_reason, reason)
 
     def test_a_connection_that_cannot_be_made_gives_its_place_back(self) -> None:
         hub = self.hub(max_connections=1)
@@ -320,18 +323,21 @@ class LifeTest(HubTestCase):
     def test_it_waits_for_a_guest_that_the_same_thread_has_brought_in_for_another_one(self) -> None:
         hub = self.hub()
         connection, client = self.connect(hub, hub.admit())
-        client.send_close(1001)
+        said: list[Any] = []
 
         def run() -> None:
             wait_until(lambda: hub._state not in (ServerState.NEW, ServerState.RUNNING))
             hub.run(connection)
 
-        runner = self.spawn(run)
+        def answer() -> None:
+            said.append(client.read_close())
+            client.send_close(1001)
+
+        threads = self.spawn(run), self.spawn(answer)
         self.assertEqual(hub.shutdown(20), ())
-        self.assertTrue(connection.channel.ended)
-        self.assertEqual(connection.close_reason.code, 1001)
-        self.assertFalse(connection.close_reason.by_us and "shut down" in connection.close_reason.text)
-        join(runner)
+        self.assertEqual(connection.channel.close_frames[1], Close(1001, ""))
+        join(*threads)
+        self.assertEqual(said, [(1001, "the server is shutting down")])
 
     @mock.patch("sync_ws.interrupts.STEP", 60.0)  # nobody looks again who is not woken
     def test_it_waits_for_a_guest_that_is_being_answered(self) -> None:

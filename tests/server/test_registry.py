@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import unittest
 
-from sync_ws.server.registry import NameTaken, NoPlace, Registry
+from sync_ws.server.registry import POLICIES, NameTaken, NoPlace, Registry
 
 
 class RegistryTest(unittest.TestCase):
@@ -78,10 +78,11 @@ class RegistryTest(unittest.TestCase):
         self.assertEqual((registry["a"], len(registry)), ("1", 1))
 
     def test_without_a_name_there_is_no_conflict(self) -> None:
-        registry: Registry[str] = Registry("reject")
-        for number in range(3):
-            registry.open(registry.claim(None), str(number))
-        self.assertEqual((len(registry), registry.places), (0, 3))
+        for policy in POLICIES:
+            registry: Registry[str] = Registry(policy)
+            for number in range(3):
+                self.assertEqual(registry.open(registry.claim(None), str(number)), [])
+            self.assertEqual((len(registry), registry.places), (0, 3))
 
     def test_the_limit_counts_every_place_and_a_release_frees_one(self) -> None:
         registry: Registry[str] = Registry(limit=2)
