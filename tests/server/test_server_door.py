@@ -1,0 +1,142 @@
+"""The server's door: its options and addresses, who gets a thread, and what becomes of those who get none."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import socket
+import threading
+import unittest
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from sync_ws import Client, Server
+from sync_ws.server.admission import Reception
+from sync_ws.server.answers import NO_THREAD
+from sync_ws.testing import LedgerTestCase, wait_until
+from tests.support.raw import RawClient, handshake, read_response
+from tests.support.server_case import ServerTestCase, echo
+from tests.support.wire import fork
+
+README = Path(__file__).parents[2] / "README.md"
+UNITS = {"1 MiB": 1 << 20}
+
+
+class OptionsTest(LedgerTestCase):
+    @unittest.skipUnless(README.exists(), "the README is not beside the tests")
+    def test_the_defaults_are_those_of_the_readme(self) -> None:
+        table = README.read_text(encoding="utf-8").partition("| `Server(host, port, handler, ...)` |")[2]
+        promised: dict[str, Any] = {}
+        for row in table.partition("\n\n")[0].splitlines()[2:]:
+            names, values = row.split("|")[1:3]
+            defaults = [values.strip()] if values.strip() == "()" else values.strip().split(", ")
+            for name, value in zip(re.findall(r"`(\w+)`", names), defaults, strict=True):
+                promised[name] = UNITS[value] if value in UNITS else ast.literal_eval(value.strip("`"))
+        parameters = inspect.signature(Server).parameters.values()
+        self.assertEqual({parameter.name: parameter.default for parameter in parameters}, promised)
+
+    @mock.patch("sync_ws.server.server.Listener", side_effect=AssertionError("bound"))
+    def test_what_cannot_be_called_or_listened_on_is_refused_before_anything_is_bound(self, listener: Any) -> None:
+        with self.assertRaisesRegex(TypeError, "handler is a function that takes a connection"):
+            Server(handler="not a function")  # type: ignore[arg-type]
+        with self.assertRaisesRegex(ValueError, "port is from 1 to 65535"):
+            Server(port=65536)
+
+    def test_addresses_are_for_clients_and_browsers_on_this_machine(self) -> None:
+        with Server("0.0.0.0", path="/chat") as server:
+            self.assertEqual(server.url, f"ws://127.0.0.1:{server.port}/chat")
+            self.assertEqual(server.page_url, f"http://127.0.0.1:{server.port}/")
+
+
+class ThreadsTest(ServerTestCase):
+    """Each connection gets a thread, or an answer."""
+
+    def failing_start(self, server: Server, number: int) -> Any:
+        """There is no thread for the connection of that number."""
+        start = threading.Thread.start
+
+        def failing(thread: threading.Thread) -> None:
+            if thread.name == f"sync_ws-{server.port}-{number}":
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        return mock.patch.object(threading.Thread, "start", failing)
+
+    def test_their_names_tell_the_port_and_the_number(self) -> None:
+        names: list[str] = []
+        server = self.serve(lambda connection: names.append(threading.current_thread().name))
+        for _ in range(2):
+            self.raw(server).upgrade().finish()
+        self.assertEqual(names, [f"sync_ws-{server.port}-{number}" for number in (1, 2)])
+
+    @mock.patch("sync_ws.server.listener.PAUSE", 0.02)
+    def test_without_a_thread_a_client_is_told_so_and_the_next_one_gets_in(self) -> None:
+        server = self.serve()
+        with self.failing_start(server, 1):
+            client = self.raw(server)
+            self.assertEqual(client.read_to_end(), NO_THREAD)
+        self.assertEqual({name: server.stats()[name] for name in ("accepted", "handshakes", "threads")},
+                         {"accepted": 1, "handshakes": 0, "threads": 0})  # fmt: skip
+        self.client(server).send_text("x")
+
+    def test_there_are_at_most_twice_as_many_as_connections(self) -> None:
+        server = self.serve(max_connections=1)
+        self.client(server)
+        waiting = self.raw(server)
+        wait_until(lambda: server.stats()["threads"] == 2)
+        self.assertEqual(read_response(self.raw(server).sock).status, 503)
+        self.assertEqual((server.stats()["accepted"], server.stats()["refused"]), (3, 1))
+        waiting.close()
+        wait_until(lambda: server.stats()["threads"] == 1)
+        self.assertEqual(server.stats()["refused"], 1)
+        with RawClient(server.port) as third:
+            self.assertEqual(third.request(handshake()).status, 503)  # there is a thread, and no place
+        wait_until(lambda: server.stats()["refused"] == 2)
+
+    def test_who_leaves_in_the_opening_handshake_is_a_line_for_debug(self) -> None:
+        server = self.serve()
+        with mock.patch.object(Reception, "receive", side_effect=ConnectionResetError("gone")):
+            client = self.raw(server)
+            self.assertEqual(client.read_to_end(), b"")
+        wait_until(lambda: server.stats()["threads"] == 0)
+        (line,) = [line for line in self.log.lines if "opening handshake" in line]
+        host, port = client.sock.getsockname()
+        self.assertEqual(line, f"DEBUG sync_ws.server {host}:{port} left during its opening handshake: gone")
+        self.assertEqual(server.stats()["refused"], 0)
+
+    def test_a_fault_in_the_opening_handshake_is_logged_and_ends_its_connection_alone(self) -> None:
+        server = self.serve()
+        with mock.patch.object(Reception, "receive", side_effect=RuntimeError("oh no")):
+            client = self.raw(server)
+            self.assertEqual(client.read_to_end(), b"")
+        (line,) = wait_until(lambda: self.log.tracebacks)
+        host, port = client.sock.getsockname()
+        self.assertIn(f"ERROR sync_ws.server the opening handshake of {host}:{port} failed\n", line)
+        self.assertIn("RuntimeError: oh no", line)
+        self.client(server).send_text("x")
+
+
+@unittest.skipUnless(hasattr(os, "fork"), "no fork here")
+class PreforkTest(LedgerTestCase):
+    def test_a_server_that_was_not_started_begins_in_the_child(self) -> None:
+        server = Server("127.0.0.1", 0, echo)
+        child = fork()
+        if child == 0:
+            status = 1
+            try:
+                with server.start():
+                    status = 0 if self.echoed(server) == "in the child" else 2
+            finally:
+                os._exit(status)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        self.assertEqual(server.shutdown(), ())
+        with socket.create_server(("127.0.0.1", server.port)):
+            pass
+
+    def echoed(self, server: Server) -> Any:
+        with Client(server.url) as client:
+            client.send("in the child")
+            return client.recv(5)
