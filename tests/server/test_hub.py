@@ -287,6 +287,13 @@ class LifeTest(HubTestCase):
         assert remaining is not None
         self.assertTrue(0 < 2 * remaining < 1, remaining)  # once for the guests, once for the housekeeper
 
+    def test_it_has_five_seconds_unless_it_is_told_otherwise(self) -> None:
+        hub = self.hub()
+        for arguments, seconds in (((), 5.0), ((20,), 20.0)):
+            with mock.patch.object(hub, "end_all") as end_all:
+                hub.shutdown(*arguments)
+            self.assertAlmostEqual(end_all.call_args[0][0].remaining(), seconds, delta=0.9)
+
     def test_a_signals_handler_that_shuts_down_in_the_midst_of_the_start_leaves_no_housekeeper(self) -> None:
         """Wherever the start looks where it is, the handler may come right behind it."""
         for number in (1, 2, 3):

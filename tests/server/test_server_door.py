@@ -9,14 +9,17 @@ import re
 import socket
 import threading
 import unittest
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from sync_ws import Client, Server
+from sync_ws import Client, Hub, Server
 from sync_ws.server.admission import Reception
 from sync_ws.server.answers import NO_THREAD
+from sync_ws.server.joining import join
 from sync_ws.testing import LedgerTestCase, wait_until
+from sync_ws.timing import Deadline
 from tests.support.raw import RawClient, handshake, read_response
 from tests.support.server_case import ServerTestCase, echo
 from tests.support.wire import fork
@@ -49,6 +52,46 @@ class OptionsTest(LedgerTestCase):
         with Server("0.0.0.0", path="/chat") as server:
             self.assertEqual(server.url, f"ws://127.0.0.1:{server.port}/chat")
             self.assertEqual(server.page_url, f"http://127.0.0.1:{server.port}/")
+
+
+class StartTest(ServerTestCase):
+    def test_that_it_listens_is_said_once_and_only_when_it_does(self) -> None:
+        server = self.serve()
+        self.assertEqual(self.log.lines, [f"INFO sync_ws.server listening: {server.url}"])
+        self.log.lines.clear()
+        stopped = Server()
+        with mock.patch.object(Hub, "start", lambda hub: stopped.shutdown()):  # a signal's handler
+            stopped.start()
+        self.assertEqual(self.log.lines, [])
+
+    def test_shut_down_in_its_midst_it_returns_when_all_that_it_started_has_ended(self) -> None:
+        server = Server()
+        start, joined = threading.Thread.start, threading.Event()
+
+        def stopping(thread: threading.Thread) -> None:
+            server.shutdown()  # a signal's handler
+            with mock.patch.object(threading.Thread, "start", start):
+                thread.start()
+
+        def joining(threads: Iterable[threading.Thread], deadline: Deadline) -> None:
+            joined.set()
+            join(threads, deadline)
+
+        server._listener._stopped = lambda: joined.wait(5)
+        with mock.patch("sync_ws.server.listener.join", joining):
+            server._hub.start()
+            with mock.patch.object(threading.Thread, "start", stopping):
+                server.start()
+            names = [thread.name for thread in threading.enumerate() if thread.name.startswith("sync_ws-")]
+        joined.set()
+        self.assertEqual(names, [])
+
+    def test_shutdown_has_five_seconds_unless_it_is_told_otherwise(self) -> None:
+        server = self.serve()
+        for arguments, seconds in (((), 5.0), ((20,), 20.0)):
+            with mock.patch.object(server._hub, "end_all") as end_all:
+                server.shutdown(*arguments)
+            self.assertAlmostEqual(end_all.call_args[0][0].remaining(), seconds, delta=0.9)
 
 
 class ThreadsTest(ServerTestCase):
