@@ -6,6 +6,7 @@ import ast
 import inspect
 import os
 import re
+import signal
 import socket
 import threading
 import unittest
@@ -55,14 +56,34 @@ class OptionsTest(LedgerTestCase):
 
 
 class StartTest(ServerTestCase):
-    def test_that_it_listens_is_said_once_and_only_when_it_does(self) -> None:
+    def test_that_it_listens_is_said_once_and_that_it_does_not_any_more(self) -> None:
         server = self.serve()
         self.assertEqual(self.log.lines, [f"INFO sync_ws.server listening: {server.url}"])
-        self.log.lines.clear()
-        stopped = Server()
-        with mock.patch.object(Hub, "start", lambda hub: stopped.shutdown()):  # a signal's handler
-            stopped.start()
+        client = self.client(server)
+        answering = threading.Thread(target=lambda: client.send_close(client.read_close()[0]))
+        answering.start()
+        server.shutdown()
+        answering.join()
+        line = f"INFO sync_ws.server shutting down: {server.url}, open connections: 1"
+        self.assertEqual([line for line in self.log.lines if "shutting down: " in line], [line])
+
+    def test_that_it_listens_is_not_said_when_it_was_shut_down_meanwhile(self) -> None:
+        server = Server()
+        with mock.patch.object(Hub, "start", lambda hub: server.shutdown()):  # a signal's handler
+            server.start()
         self.assertEqual(self.log.lines, [])
+
+    def test_a_server_that_is_being_shut_down_is_not_started_any_more(self) -> None:
+        server = Server()
+        stop = server._listener.stop
+
+        def late(deadline: Deadline) -> None:
+            with self.assertRaisesRegex(RuntimeError, "a server is started once; this one is stopping"):
+                server.start()
+            stop(deadline)
+
+        with mock.patch.object(server._listener, "stop", late):
+            self.assertEqual(server.shutdown(), ())
 
     def test_shut_down_in_its_midst_it_returns_when_all_that_it_started_has_ended(self) -> None:
         server = Server()
@@ -163,7 +184,7 @@ class ThreadsTest(ServerTestCase):
 
 
 @unittest.skipUnless(hasattr(os, "fork"), "no fork here")
-class PreforkTest(LedgerTestCase):
+class ForkTest(LedgerTestCase):
     def test_a_server_that_was_not_started_begins_in_the_child(self) -> None:
         server = Server("127.0.0.1", 0, echo)
         child = fork()
@@ -178,6 +199,25 @@ class PreforkTest(LedgerTestCase):
         self.assertEqual(server.shutdown(), ())
         with socket.create_server(("127.0.0.1", server.port)):
             pass
+
+    def test_a_copy_of_a_running_server_is_stopped_and_has_nothing(self) -> None:
+        with Server("127.0.0.1", 0, echo).start() as server, Client(server.url) as client:
+            wait_until(lambda: server.connections)
+            child = fork()
+            if child == 0:
+                status = 1
+                try:
+                    signal.alarm(10)
+                    with self.assertRaisesRegex(RuntimeError, "this one is stopped"):
+                        server.start()
+                    server.serve_forever()
+                    stats = server.stats()
+                    status = stats["threads"] + stats["connections"] + stats["handshakes"]
+                finally:
+                    os._exit(status)
+            self.assertEqual(os.waitpid(child, 0)[1], 0)
+            client.send("still here")
+            self.assertEqual(client.recv(5), "still here")
 
     def echoed(self, server: Server) -> Any:
         with Client(server.url) as client:
