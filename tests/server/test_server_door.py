@@ -55,7 +55,7 @@ class OptionsTest(LedgerTestCase):
             self.assertEqual(server.page_url, f"http://127.0.0.1:{server.port}/")
 
 
-class StartTest(ServerTestCase):
+class LifeTest(ServerTestCase):
     def test_that_it_listens_is_said_once_and_that_it_does_not_any_more(self) -> None:
         server = self.serve()
         self.assertEqual(self.log.lines, [f"INFO sync_ws.server listening: {server.url}"])
@@ -84,6 +84,18 @@ class StartTest(ServerTestCase):
 
         with mock.patch.object(server._listener, "stop", late):
             self.assertEqual(server.shutdown(), ())
+
+    def test_who_comes_while_it_is_being_shut_down_is_turned_away(self) -> None:
+        server = self.serve()
+        stop, statuses = server._listener.stop, list[int]()
+
+        def late(deadline: Deadline) -> None:
+            statuses.append(self.raw(server).request(handshake()).status)
+            stop(deadline)
+
+        with mock.patch.object(server._listener, "stop", late):
+            self.assertEqual(server.shutdown(), ())
+        self.assertEqual((statuses, server.stats()["refused"]), ([503], 1))
 
     def test_shut_down_in_its_midst_it_returns_when_all_that_it_started_has_ended(self) -> None:
         server = Server()
