@@ -170,6 +170,19 @@ class RaisingTest(SayingTestCase):
         (line,) = self.said("ERROR")
         self.assertRegex(line, "^the handler of <Connection 'ann' .*> raised$")
 
+    def test_what_a_handler_raises_after_the_end_of_its_connection_is_an_error_all_the_same(self) -> None:
+        raised = RuntimeError("oh no")
+
+        def handler(connection: Connection) -> None:
+            list(connection)
+            raise raised
+
+        hub = self.hub(handler)
+        events = Events(hub)
+        connection = self.converse(hub)
+        self.assertEqual(events.of("error"), [(connection, raised)])
+        self.assertEqual((len(self.said("ERROR")), len(self.log.tracebacks)), (1, 1))
+
     def test_a_function_that_ends_with_its_connection_is_no_error(self) -> None:
         hub = self.hub(None)
         hub.on("message", lambda connection, message: connection.close(4000, timeout=1))
