@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
 
 __all__ = ["Batch", "Batches"]
 
@@ -34,8 +31,10 @@ class Batches:
         """The calling thread's, None if it has none."""
         ident = threading.get_ident()
         reference = self.open.get(ident)
-        batch = None if reference is None else reference()
-        if batch is None and reference is not None:  # an interrupt came as its block was left
+        if reference is None:
+            return None
+        batch = reference()
+        if batch is None:  # an interrupt came as its block was left
             self.open.pop(ident, None)
         return batch
 

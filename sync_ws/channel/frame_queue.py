@@ -47,7 +47,6 @@ class FrameQueue:
                         return 0
                     self._frames += (frame,)
                     self._offset, self.waiting, self.moved = sent, size - sent, True
-                    break
             except NOT_NOW:
                 self._frames += (frame,)
                 self.waiting, self.moved = size, True
@@ -80,7 +79,6 @@ class FrameQueue:
                         self._offset = 0
                     else:
                         self._offset = offset + sent
-                    break
             except NOT_NOW:
                 return False
             if self._offset:

@@ -107,7 +107,6 @@ class Housekeeper:
 
     def discard(self, channel: Channel) -> None:
         """Leave ``channel`` alone from now on; before its descriptor is given back."""
-        channel.writer.on_queued = None
         with self._lock:
             self._watched.pop(channel, None)
             self._draining.pop(channel, None)
@@ -183,7 +182,7 @@ class Housekeeper:
         deadline = Deadline(TENDING)
         for channel, watch in unread:
             watch.cost /= 2
-            if not deadline.passed and not channel.ended:
+            if not deadline.passed:
                 began = time.thread_time()  # not what other threads took meanwhile
                 try:
                     channel.tend()

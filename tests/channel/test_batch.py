@@ -7,7 +7,7 @@ import time
 import unittest
 from unittest import mock
 
-from sync_ws.channel.batch import MAX_HEADER, Batch, Batches
+from sync_ws.channel.batch import Batch, Batches
 from sync_ws.channel.writer import BATCH_BYTES, Writer
 from sync_ws.errors import ConnectionClosed, SendTimeout
 from sync_ws.messages import Opcode
@@ -16,6 +16,7 @@ from sync_ws.testing import wait_until
 from tests.support.wire import Frame, join
 from tests.support.writer_case import KB, WriterTestCase
 
+MAX_HEADER = 14  # bytes: two, eight for the length, four for the mask (RFC 6455 section 5.2)
 CONT, TEXT, BINARY = Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY
 
 
@@ -40,6 +41,15 @@ class Alone(unittest.TestCase):
             self.assertEqual((batch.size, self.written), (3 + 2 * MAX_HEADER, []))
         self.assertEqual((self.written, batch.size, batch.take()), ([[(1, b"one"), (2, b"")]], 0, []))
         self.assertEqual((self.batches.mine(), self.batches.open), (None, {}))
+
+    def test_what_is_put_back_comes_first_and_counts_again_towards_the_bound(self) -> None:
+        batch = Batch(self.batches, self.write)
+        batch.add(1, b"one")
+        taken = batch.take()
+        batch.add(2, b"three")
+        batch.put_back(taken)
+        self.assertEqual(batch.size, 3 + 5 + 2 * MAX_HEADER)
+        self.assertEqual(batch.take(), [(1, b"one"), (2, b"three")])
 
     def test_an_inner_one_does_nothing(self) -> None:
         with (outer := Batch(self.batches, self.write)):
@@ -180,6 +190,16 @@ class WithWriter(WriterTestCase):
             writer.fail()
             writer.send("two")
         self.assertEqual(batch.take(), [(TEXT, b"one"), (TEXT, b"two")])
+
+    def test_a_batch_outlives_its_writer_only_where_that_is_said(self) -> None:
+        writer = self.make()
+        batch = Batch(writer.batches, writer.write_batch)
+        with self.assertRaises(ConnectionClosed), batch:
+            writer.send("gathered")
+            writer.fail()
+            with self.assertRaises(ConnectionClosed):
+                writer.send("refused at once")
+        self.assertEqual(batch.take(), [])
 
     def test_only_what_is_in_the_kernel_as_a_whole_is_gathered_no_more(self) -> None:
         batches = Batches()

@@ -20,8 +20,8 @@ from sync_ws.endings import Close
 from sync_ws.errors import ConcurrentReceive, ConnectionClosed, QueueFull, SendTimeout
 from sync_ws.messages import Opcode
 from sync_ws.testing import wait_until
-from tests.support.channel_case import BEAT, MIB, OVER, ChannelTestCase, Outcome
-from tests.support.wire import Frame, fork, join
+from tests.support.channel_case import BEAT, MIB, OVER, ChannelTestCase, Outcome, held_elsewhere, in_child
+from tests.support.wire import Frame, join
 
 TEXT, BINARY, CLOSE, PING, PONG = Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG
 
@@ -550,23 +550,6 @@ class Pinging(ChannelTestCase):
 
 
 class Fork(ChannelTestCase):
-    def in_child(self, check: Callable[[], str]) -> str:
-        """What a forked child says."""
-        read, write = os.pipe()
-        child = fork()
-        if not child:
-            try:
-                os.write(write, check().encode())
-            except BaseException as exc:
-                os.write(write, repr(exc).encode())
-            finally:
-                os._exit(0)
-        os.close(write)
-        with os.fdopen(read) as pipe:
-            said = pipe.read()
-        os.waitpid(child, 0)
-        return said
-
     def test_the_child_has_no_part_in_it_and_the_parent_goes_on(self) -> None:
         for client in (True, False):
             channel = self.make(client)
@@ -586,7 +569,7 @@ class Fork(ChannelTestCase):
                 channel.release()
                 return f"{channel.fileno()} {channel.ended} {told}"
 
-            said = self.in_child(check)
+            said = in_child(check)
             self.assertEqual(said.count("belongs to the parent process"), 2, said)
             self.assertTrue(said.startswith("-1 True"), said)
             self.assertEqual(self.end.pending(), [])
@@ -599,7 +582,7 @@ class Fork(ChannelTestCase):
 
     def test_a_lock_held_at_the_fork_does_not_block_the_child(self) -> None:
         channel = self.make()
-        with channel.writer._lock, channel._state_lock:
+        with held_elsewhere(channel.writer._lock, channel._state_lock, channel.receiver.lock):
 
             def check() -> str:
                 try:
@@ -609,7 +592,7 @@ class Fork(ChannelTestCase):
                     return "closed"
                 return "sent"
 
-            self.assertEqual(self.in_child(check), "closed")
+            self.assertEqual(in_child(check), "closed")
         channel.send("x")
         self.assertEqual(self.end.read(), [Frame(TEXT, b"x")])
 

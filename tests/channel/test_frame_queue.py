@@ -55,6 +55,7 @@ class FrameQueueTest(unittest.TestCase):
 
     def test_moved_says_whether_something_went_or_began_to_wait(self) -> None:
         queue = self.make(None, None, 1, None)
+        self.assertFalse(queue.moved)
         acts: tuple[tuple[Callable[[], object], bool], ...] = (
             (lambda: queue.put(b"one"), True),
             (lambda: queue.put(b"two"), False),  # it only waits longer
@@ -66,6 +67,19 @@ class FrameQueueTest(unittest.TestCase):
             queue.moved = False
             act()
             self.assertEqual(queue.moved, expected)
+
+    def test_what_begins_to_wait_in_whatever_way_has_moved_and_stays_so_until_that_is_seen(self) -> None:
+        begins: tuple[Callable[[FrameQueue], object], ...] = (
+            lambda queue: queue.put(b"one"),
+            lambda queue: queue.put_parts(b"o", b"ne"),
+        )
+        for begin in begins:
+            for takes in (None, 1):
+                queue = self.make(takes, None)
+                begin(queue)
+                self.assertTrue(queue.moved)
+                queue.put_parts(b"t", b"wo")
+                self.assertTrue(queue.moved)
 
     def test_an_error_leaves_what_was_queued_and_counts_nothing(self) -> None:
         queue = self.make(2, BrokenPipeError(), BrokenPipeError())
@@ -80,7 +94,10 @@ class FrameQueueTest(unittest.TestCase):
         queue.forget()
         self.assertEqual((len(queue), queue.waiting, queue.flush()), (0, 0, True))
         queue.put(b"two")
-        self.assertEqual(self.transport.sent, b"ontwo")
+        self.transport.takes = [None]
+        queue.put(b"three")
+        queue.flush()
+        self.assertEqual(self.transport.sent, b"ontwothree")
 
     def test_an_interrupt_in_a_write_leaves_whole_frames_before_it_and_behind_it(self) -> None:
         def put(queue: FrameQueue) -> None:

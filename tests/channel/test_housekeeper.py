@@ -204,7 +204,8 @@ class RoundTest(LedgerTestCase):
             self.assertGreater(lost, 59)  # the process was stopped: so were its peers, perhaps
             stuck.return_value = "the peer did not read"
             self.rounds(TICK)
-        self.assertEqual([(end.text, end.code) for end in self.owner.ends], [("the peer did not read", 1013)])
+        [end] = self.owner.ends
+        self.assertEqual((end.text, end.code, end.by_us), ("the peer did not read", 1013, True))
         self.rounds(TICK)
         self.assertEqual(len(self.owner.ends), 1)
 
@@ -235,7 +236,6 @@ class ThreadTest(LedgerTestCase):
             keeper.discard(channel)
             keeper.stop(5)
             self.assertFalse(keeper.thread.is_alive())
-            keeper.drain(channel)
 
     def test_stop_is_idempotent_and_may_come_before_start(self) -> None:
         keeper = Housekeeper("test", ping_interval=None, ping_timeout=10, close_timeout=5)

@@ -3,63 +3,15 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
-import time
-from typing import Any
 from unittest import mock
 
-from sync_ws.channel.channel import Channel
-from sync_ws.channel.housekeeper import Housekeeper
-from sync_ws.channel.limits import Limits
-from sync_ws.endings import Reason
 from sync_ws.messages import Opcode
-from sync_ws.testing import LedgerTestCase, wait_until
-from tests.support.wire import End, Frame, Owner, join, make_channel
+from sync_ws.testing import wait_until
+from tests.support.housekeeper_case import HousekeeperTestCase
+from tests.support.wire import Frame, join
 
-OVER = Reason("the test is over")
 PING, PONG, TEXT, BINARY = Opcode.PING, Opcode.PONG, Opcode.TEXT, Opcode.BINARY
-
-
-class HousekeeperTestCase(LedgerTestCase):
-    def make(self, *, running: bool = False, **options: Any) -> Housekeeper:
-        """One whose rounds the test calls itself, unless it is ``running``."""
-        keeper = Housekeeper("test", **{"ping_interval": 20.0, "ping_timeout": 10.0, "close_timeout": 5.0, **options})
-        if running:
-            keeper.start()
-            self.addCleanup(keeper.stop, 5.0)
-        else:
-            self.addCleanup(keeper._close)
-        self.now = time.monotonic()
-        return keeper
-
-    def watch(self, keeper: Housekeeper, **limits: Any) -> tuple[Channel, End, Owner]:
-        ours, theirs = socket.socketpair()
-        for sock in (ours, theirs):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        channel, owner = make_channel(ours, client=False, limits=Limits(**limits))
-        keeper.add(channel)
-
-        def clean() -> None:
-            theirs.close()
-            keeper.discard(channel)
-            channel.abort(OVER)
-            channel.release()
-
-        self.addCleanup(clean)
-        return channel, End(theirs, client=False), owner
-
-    def pass_time(self, keeper: Housekeeper, seconds: int) -> None:
-        """Rounds as they would come, one every second."""
-        for _ in range(seconds):
-            self.now += 1.0
-            keeper.round(self.now)
-
-    def fill(self, channel: Channel) -> None:
-        """Post until no more is taken."""
-        while channel.writer.post(BINARY, bytes(1024)):
-            pass
-        self.assertGreater(channel.writer.queued[0], 5)
 
 
 class SignsOfLife(HousekeeperTestCase):
@@ -160,9 +112,3 @@ class Stopping(HousekeeperTestCase):
             os.read(read, 1)
         os.close(read)
         os.close(write)
-
-    def test_a_thread_that_cannot_start_leaves_no_descriptor(self) -> None:
-        keeper = Housekeeper("test", ping_interval=None, ping_timeout=1, close_timeout=1)
-        failing = mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread"))
-        with failing, self.assertRaises(RuntimeError):
-            keeper.start()

@@ -13,6 +13,10 @@ def beat(number: int) -> Note:
 
 
 class InboxTest(unittest.TestCase):
+    def test_at_first_nobody_receives_and_nothing_was_taken(self) -> None:
+        inbox = Inbox()
+        self.assertEqual((len(inbox), inbox.kept, inbox.receiving), (0, None, False))
+
     def test_a_note_stands_where_it_came(self) -> None:
         inbox = Inbox(["a", "b", "c"])
         inbox.note(beat(1), 1)
@@ -57,6 +61,7 @@ class InboxTest(unittest.TestCase):
         self.assertEqual(inbox.take_notes(), [beat(1), beat(2)])
         self.assertEqual(inbox.take_notes(), [])
         self.assertEqual(list(inbox), ["message", beat(3)])
+        self.assertEqual(Inbox([beat(1)]).take_notes(), [beat(1)])
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ Threading: a case belongs to its test's thread; an ``Outcome`` may be read once 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sync_ws.channel.channel import Channel
@@ -16,9 +18,9 @@ from sync_ws.endings import Reason
 from sync_ws.errors import ConnectionClosed
 from sync_ws.protocol.deflate import Deflate, Negotiation
 from sync_ws.testing import LedgerTestCase, wait_until
-from tests.support.wire import End, Owner, join, make_channel
+from tests.support.wire import End, Owner, fork, join, make_channel
 
-__all__ = ["BEAT", "MIB", "OVER", "ChannelTestCase", "Outcome", "tcp_pair"]
+__all__ = ["BEAT", "MIB", "OVER", "ChannelTestCase", "Outcome", "held_elsewhere", "in_child", "tcp_pair"]
 
 OVER = Reason("the test is over")
 MIB = 1 << 20
@@ -100,3 +102,43 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ours = socket.create_connection(listener.getsockname())
         return ours, listener.accept()[0]
+
+
+def in_child(check: Callable[[], str]) -> str:
+    """What a forked child says."""
+    read, write = os.pipe()
+    child = fork()
+    if not child:
+        try:
+            os.write(write, check().encode())
+        except BaseException as exc:
+            os.write(write, repr(exc).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return said
+
+
+@contextlib.contextmanager
+def held_elsewhere(*locks: Any) -> Iterator[None]:
+    """Another thread has them; it is not there in a child that is forked meanwhile."""
+    has_them, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with contextlib.ExitStack() as stack:
+            for lock in locks:
+                stack.enter_context(lock)
+            has_them.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    has_them.wait()
+    try:
+        yield
+    finally:
+        done.set()
+        join(thread)
