@@ -308,8 +308,8 @@ class Channel:
 
     def send_owed(self) -> None:
         """Send our Close frame if it is due and was not sent: who took that step was interrupted behind it, by the
-        caller or by a handler that raised.  Does nothing, cheaply, if that is not so."""
-        if self._closing.phase is Phase.CLOSING and self.writer.open:
+        caller or by a handler that raised.  The writer takes no second one."""
+        if self._closing.phase is Phase.CLOSING:
             if self.closing_since is None:
                 self.closing_since = time.monotonic()
             self.writer.finish(close_payload(self._closing.sent))
@@ -376,7 +376,7 @@ class Channel:
             return
         deadline = Deadline(LINGER)
         # our Close frame may wait behind messages
-        while self.writer.queued[0] and not self.writer.flush() and not deadline.passed:
+        while not self.writer.flush() and not deadline.passed:
             self._transport.wait_writable(deadline.remaining())
         if self._closing.sent is not None and self._closing.received is None:  # we failed it: let the peer read why
             self._transport.shutdown(socket.SHUT_WR)

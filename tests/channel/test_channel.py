@@ -421,8 +421,8 @@ class Aborting(ChannelTestCase):
         with self.assertRaises(SendTimeout):
             channel.send(bytes(8 * MIB))
         join(reader)
-        self.assertEqual(self.assert_closed(reader.error).code, 1013)
-        self.assertTrue(channel.ended)
+        reason = self.assert_closed(reader.error).reason
+        self.assertEqual((reason.code, reason.by_us, channel.ended), (1013, True, True))
 
     def test_a_failed_write_is_named_also_where_there_was_something_to_read(self) -> None:
         channel = self.make()
