@@ -4,6 +4,7 @@ the stream ends when, who is waited for and for how long, and what the release g
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
 import struct
@@ -12,17 +13,19 @@ from typing import Any
 from unittest import mock
 
 from sync_ws.channel.channel import LINGER, Channel
+from sync_ws.channel.inbox import Inbox
+from sync_ws.channel.limits import Limits
 from sync_ws.channel.receiver import Receiver
 from sync_ws.endings import Close
 from sync_ws.errors import ConnectionClosed
 from sync_ws.interrupts import Flag
 from sync_ws.messages import Opcode
 from sync_ws.timing import Deadline
-from tests.support.channel_case import OVER, ChannelTestCase, held_elsewhere
+from tests.support.channel_case import BEAT, OVER, ChannelTestCase, held_elsewhere
 from tests.support.fake_transport import FakeTransport
-from tests.support.wire import Frame, join, make_channel
+from tests.support.wire import Frame, frame, join, make_channel
 
-TEXT, BINARY, CLOSE, PONG = Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PONG
+TEXT, BINARY, CLOSE, PING, PONG = Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG
 MISTAKE = b"\xff\xff"
 
 
@@ -46,6 +49,22 @@ class Telling(ChannelTestCase):
                 self.assertIs(channel.crowded(), said)
         with mock.patch.object(transport, "unread", return_value=9):
             self.assertEqual(channel.unread_bytes(), 9)
+
+    def test_its_frames_in_the_log_of_its_side(self) -> None:
+        for client, side in ((True, "client"), (False, "server")):
+            with self.assertLogs(f"sync_ws.{side}", "DEBUG") as logs:
+                channel = self.make(client)
+                self.end.send(TEXT, b"received")
+                channel.read(5)
+                channel.send("sent")
+            self.assertEqual(
+                [line.split()[0] for line in logs.output], [f"DEBUG:sync_ws.{side}:{channel.fileno()}"] * 2
+            )
+
+    def test_nothing_to_an_owner_who_asked_for_nothing_but_messages(self) -> None:
+        transport = FakeTransport(frame(PONG, b"", masked=True) + frame(TEXT, BEAT, masked=True))
+        channel = Channel(transport, Inbox(), client=False, limits=Limits(), on_end=OVER.__eq__)
+        self.assertEqual(channel.read(), BEAT.decode())
 
     def test_where_writing_failed_it_is_not_open_though_there_is_something_left_to_read(self) -> None:
         channel = self.make()
@@ -88,6 +107,18 @@ class WaitingForAPong(ChannelTestCase):
         with elsewhere, mock.patch.object(self.channel, "wait_readable", lambda timeout: next(steps)()):
             self.assertGreater(self.channel.ping(10), 0)
         self.assertEqual(self.owner.pongs, [payload])
+
+    def test_however_many_there_were_a_ping_has_room_in_a_control_frame(self) -> None:
+        with mock.patch("sync_ws.channel.channel._ping_numbers", itertools.count(10**12)):
+            self.assertRaises(TimeoutError, self.channel.ping, 0)
+        [ping] = self.end.read()
+        self.assertLessEqual(len(ping.payload), 125)  # RFC 6455 section 5.5
+
+    def test_a_ping_of_the_peer_is_answered_with_what_it_says(self) -> None:
+        self.end.send(PING, b"alive?")
+        self.end.send(TEXT, b"a message")
+        self.assertEqual(self.channel.read(5), "a message")
+        self.assertEqual(self.end.read(), [Frame(PONG, b"alive?")])
 
     def test_it_takes_no_processor_while_nothing_comes_or_somebody_else_has_to_read_it(self) -> None:
         for unread in (b"", self.end.frame(TEXT, b"for another thread")):
