@@ -20,7 +20,8 @@ from sync_ws.endings import Close
 from sync_ws.errors import ConcurrentReceive, ConnectionClosed, QueueFull, SendTimeout
 from sync_ws.messages import Opcode
 from sync_ws.testing import wait_until
-from tests.support.channel_case import BEAT, MIB, OVER, ChannelTestCase, Outcome, held_elsewhere, in_child
+from tests.support.channel_case import BEAT, MIB, OVER, ChannelTestCase, Outcome, in_child
+from tests.support.held import held_elsewhere
 from tests.support.wire import Frame, join
 
 TEXT, BINARY, CLOSE, PING, PONG = Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG

@@ -21,8 +21,9 @@ from sync_ws.errors import ConnectionClosed
 from sync_ws.interrupts import Flag
 from sync_ws.messages import Opcode
 from sync_ws.timing import Deadline
-from tests.support.channel_case import BEAT, OVER, ChannelTestCase, held_elsewhere
+from tests.support.channel_case import BEAT, OVER, ChannelTestCase
 from tests.support.fake_transport import FakeTransport
+from tests.support.held import held_elsewhere
 from tests.support.wire import Frame, frame, join, make_channel
 
 TEXT, BINARY, CLOSE, PING, PONG = Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG

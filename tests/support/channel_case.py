@@ -5,11 +5,11 @@ Threading: a case belongs to its test's thread; an ``Outcome`` may be read once 
 
 from __future__ import annotations
 
-import contextlib
 import os
+import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from sync_ws.channel.channel import Channel
@@ -20,7 +20,7 @@ from sync_ws.protocol.deflate import Deflate, Negotiation
 from sync_ws.testing import LedgerTestCase, wait_until
 from tests.support.wire import End, Owner, fork, join, make_channel
 
-__all__ = ["BEAT", "MIB", "OVER", "ChannelTestCase", "Outcome", "held_elsewhere", "in_child", "tcp_pair"]
+__all__ = ["BEAT", "MIB", "OVER", "ChannelTestCase", "Outcome", "in_child", "tcp_pair"]
 
 OVER = Reason("the test is over")
 MIB = 1 << 20
@@ -109,6 +109,7 @@ def in_child(check: Callable[[], str]) -> str:
     read, write = os.pipe()
     child = fork()
     if not child:
+        signal.alarm(10)  # ends the child, should it hang
         try:
             os.write(write, check().encode())
         except BaseException as exc:
@@ -120,25 +121,3 @@ def in_child(check: Callable[[], str]) -> str:
         said = pipe.read()
     os.waitpid(child, 0)
     return said
-
-
-@contextlib.contextmanager
-def held_elsewhere(*locks: Any) -> Iterator[None]:
-    """Another thread has them; it is not there in a child that is forked meanwhile."""
-    has_them, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with contextlib.ExitStack() as stack:
-            for lock in locks:
-                stack.enter_context(lock)
-            has_them.set()
-            done.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    has_them.wait()
-    try:
-        yield
-    finally:
-        done.set()
-        join(thread)
