@@ -74,6 +74,13 @@ class Telling(ChannelTestCase):
             self.assertRaises(ConnectionClosed, channel.send, "x")
         self.assertEqual((channel.open, channel.ended), (False, False))
 
+    def test_what_is_kept_of_an_error_that_nobody_waited_for_keeps_no_frames(self) -> None:
+        channel, no_room = self.make(), OSError(errno.ENOBUFS, "no room")
+        self.end.send(TEXT, b"last words")
+        with mock.patch.object(channel.writer._queue, "_sending", side_effect=no_room):
+            self.assertFalse(channel.writer.post(PONG, b""))
+        self.assertIsNone(no_room.__traceback__)
+
     def test_what_broke_the_stream(self) -> None:
         self.make(tcp=True)
         self.end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
