@@ -170,6 +170,17 @@ class Ending(ChannelTestCase):
         channel.send("goes on")
         self.assertEqual(self.end.read(), [Frame(TEXT, b"goes on")])
 
+    def test_who_looks_after_it_cuts_none_whose_close_frame_was_answered(self) -> None:
+        channel = self.make(client=True)
+        channel.start_close(1000, "")
+        self.end.send_close(1000)
+        self.assert_closed()
+        assert channel.closing_since is not None
+        channel.closing_since -= 60
+        channel.end_overdue()
+        self.assertEqual([frame.opcode for frame in self.end.read()], [CLOSE])
+        self.assertEqual((self.end.pending(), self.end.ended), ([], False))  # it is the server who ends the stream
+
     def test_seconds_in_which_the_process_was_stopped_count_against_no_deadline(self) -> None:
         channel = self.make()
         channel.start_close(1000, "")
