@@ -193,7 +193,6 @@ class Receiver:
             self._received(size)
         else:
             with reader.vacancy() as room:
-                count = 0
                 for count in self._transport.receiving_into(room):
                     reader.present += count
                     reader.missing -= count
@@ -210,12 +209,11 @@ class Receiver:
                 self._received(self._read_size, room_for, budget)
             else:
                 with reader.vacancy() as room:
-                    count = 0
                     for count in self._transport.receiving_into_now(room):
                         reader.present += count
                         reader.missing -= count
                         break
-                self._received_into(count, room_for, budget)
+                self._received_into(count)
         except NOT_NOW:
             return False
         return True
@@ -225,7 +223,6 @@ class Receiver:
         reader = self._reader
         size = len(reader.fresh or b"")
         if not size:
-            reader.fresh = None
             self._on_lost(None)
             return
         self.bytes_received += size
@@ -233,19 +230,15 @@ class Receiver:
             self._read_size = LARGE_READ
         elif size < SMALL_READ:
             self._read_size = SMALL_READ
-        if self._controls or reader.more:
-            self._parse(room, budget)
-        elif reader.parse(self._inbox, room, budget, self._controls):  # a call less for nearly every message
+        # a call less for nearly every message; more of a flood waits for its turn, when who reads comes round to it
+        if not reader.more and reader.parse(self._inbox, room, budget, self._controls):
             self._take_all()
 
-    def _received_into(self, size: int, room: int = PARSE_AHEAD, budget: int = PARSE_AHEAD_BYTES) -> None:
-        """The same after a read to where the bytes belong."""
+    def _received_into(self, size: int) -> None:
+        """After a read to where the bytes belong: who reads looks next whether they are all there."""
         if not size:
             self._on_lost(None)
-            return
         self.bytes_received += size
-        if not self._reader.missing:
-            self._parse(room, budget)
 
     def _parse(self, room: int = PARSE_AHEAD, budget: int = PARSE_AHEAD_BYTES) -> bool:
         """Parse what was received; whether that brought messages or controls, or there is more to parse."""

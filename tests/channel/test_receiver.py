@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 from sync_ws.channel.inbox import Inbox, Note
-from sync_ws.channel.receiver import HOLD, LARGE_READ, SMALL_READ, TEND, TURN, Receiver
+from sync_ws.channel.receiver import HOLD, LARGE_READ, PARSE_AHEAD, SMALL_READ, TEND, TURN, Receiver
 from sync_ws.channel.writer import Writer
 from sync_ws.endings import Reason
 from sync_ws.errors import ConcurrentReceive, ConnectionClosed
@@ -105,8 +105,22 @@ class Alone(unittest.TestCase):
             self.assertFalse(receiver.interrupted)
             if tend:
                 self.assertTrue(receiver.tend())
+                self.assertEqual(len(self.controls), 1)
             self.assertEqual([self.take(), self.take(), self.take()], ["a", Note("control", b"?"), "b"])
             self.assertEqual(len(self.controls), 1)
+
+    def test_what_was_received_just_before_an_interrupt_is_there_for_whoever_comes_next(self) -> None:
+        def discard() -> None:
+            self.receiver.discard_until_end(Deadline(10))
+
+        for timeout in (None, 10):
+            for act in (lambda: self.receiver.read(0), lambda: self.receiver.tend(), discard):
+                receiver = self.make(frame(PING, b"?", masked=False))
+                with mock.patch.object(receiver, "_received", side_effect=KeyboardInterrupt):
+                    self.assertRaises(KeyboardInterrupt, receiver.read, timeout)
+                self.transport.arrivals.append(frame(CLOSE, masked=False, payload=b"\x03\xe8"))
+                act()
+                self.assertEqual(self.controls[0].opcode, PING)
 
     def test_a_thread_that_interrupted_itself_in_a_read_is_told_so_and_waits_for_nothing(self) -> None:
         receiver = self.make(frame(PING, b"?", masked=False) + text(b"a"))
@@ -126,17 +140,21 @@ class Alone(unittest.TestCase):
             for timeout in (None, 10):
                 self.make(text(b"a"), error)
                 self.assertEqual(self.take(timeout), "a")
-                for _ in range(2):
+                for cause in (error, None):
                     with self.assertRaises(ConnectionClosed) as caught:
                         self.take(timeout)
+                    self.assertEqual((caught.exception.code, caught.exception.__cause__), (1006, cause))
                 self.assertEqual(self.lost, [error])
-                self.assertEqual(caught.exception.code, 1006)
 
     def test_trouble_that_does_not_end_the_connection_is_told_and_reading_goes_on(self) -> None:
         receiver = self.make(ConnectionResetError(), text(b"a"))
         with mock.patch.object(receiver, "_on_lost") as told:
             self.assertEqual(receiver.read(), "a")
         told.assert_called_once()
+        for receiver in (self.make(frame(PING, b"?", masked=False)), self.make(early=frame(PING, b"?", masked=False))):
+            failing = mock.patch.object(receiver, "_on_control", side_effect=[ConnectionResetError(), Note("ping", 1)])
+            with mock.patch.object(receiver, "_on_lost"), failing:
+                self.assertEqual(receiver.read(), Note("ping", 1))
 
     def test_the_end_of_the_stream_in_the_middle_of_a_large_frame_delivers_no_part_of_it(self) -> None:
         data = frame(BINARY, bytes(100_000), masked=False)
@@ -149,19 +167,12 @@ class Alone(unittest.TestCase):
             self.assertEqual(self.take(timeout), bytes(100_000))
 
     def test_much_at_once_is_read_in_larger_pieces_and_little_again_in_small_ones(self) -> None:
-        self.make(text(b"x" * 100) * 2000, text(b"y"))
-        asked = []
-        take = self.transport._take
-
-        def watched(size: int, patient: bool = True) -> bytes:
-            asked.append(size)
-            return take(size, patient)
-
-        with mock.patch.object(self.transport, "_take", watched):
-            for _ in range(2001):
-                self.take(10)
-        self.assertEqual((asked[0], max(asked)), (SMALL_READ, LARGE_READ))
-        self.assertEqual(self.receiver._read_size, SMALL_READ)
+        for timeout in (None, 10):
+            self.make(text(b"x" * 100) * 2000, text(b"y"), text(b"z"))
+            for _ in range(2002):
+                self.take(timeout)
+            asked = [*dict.fromkeys(self.transport.asked), self.transport.asked[-1]]
+            self.assertEqual(asked, [SMALL_READ, LARGE_READ, SMALL_READ])
 
     def test_a_timeout_waits_for_what_is_left_of_it(self) -> None:
         self.make(text(b"ab")[:2])
@@ -182,6 +193,36 @@ class Alone(unittest.TestCase):
         with mock.patch("sync_ws.timing.time.monotonic", side_effect=itertools.count(50.0, 0.01)):
             self.assertRaises(TimeoutError, self.receiver.read, 0.2)
         self.assertTrue(0 < len(self.controls) < 8000)
+
+    def test_a_message_that_comes_with_such_a_stream_is_delivered_though_the_time_is_over(self) -> None:
+        clock = [50.0]
+
+        def handled(control: Control) -> None:
+            clock[0] += 9
+
+        for early in (False, True):
+            data = frame(PONG, masked=False) * 3 + text(b"a")
+            receiver = self.make(early=data) if early else self.make(data)
+            with (
+                mock.patch("sync_ws.timing.time.monotonic", lambda: clock[0]),
+                mock.patch.object(receiver, "_on_control", side_effect=handled),
+            ):
+                self.assertEqual(receiver.read(1), "a")
+
+    def test_an_end_that_comes_meanwhile_loses_nothing_of_a_stream_that_is_not_read_to_its_end(self) -> None:
+        receiver, clock = self.make(early=frame(PONG, masked=False) * 600 + text(b"a")), [50.0]
+
+        def handled(control: Control) -> None:
+            clock[0] += 9
+            self.closing.end(Reason("by another thread"))
+
+        with (
+            mock.patch("sync_ws.timing.time.monotonic", lambda: clock[0]),
+            mock.patch.object(receiver, "_on_control", side_effect=handled),
+        ):
+            self.assertRaises(TimeoutError, receiver.read, 1)
+            self.assertEqual(self.take(), "a")
+            self.assertRaises(ConnectionClosed, receiver.read, 1)
 
     def test_fragments_that_take_several_steps_are_one_message_all_the_same(self) -> None:
         pieces = [frame(TEXT, b"a", masked=False, fin=False), *[frame(0, b"b", masked=False, fin=False)] * 998]
@@ -211,6 +252,28 @@ class Alone(unittest.TestCase):
         self.make(text(b"x") * 600)
         with mock.patch.object(Receiver, "_turn", None):  # whoever is sent messages needs none
             self.assertEqual([self.take() for _ in range(600)], ["x"] * 600)
+        turn = mock.Mock()
+        for timeout in (None, 10):
+            self.make(frame(PONG, masked=False) * 256, frame(PONG, masked=False) + text(b"a"))
+            with mock.patch.object(Receiver, "_turn", turn):  # also when one arrival ends with a step
+                self.assertEqual(self.take(timeout), "a")
+            self.assertEqual(turn.mock_calls, [mock.call.acquire(True, TURN), mock.call.release()])
+            turn.reset_mock()
+
+    def test_controls_behind_as_many_messages_as_are_parsed_at_once_come_in_their_turn(self) -> None:
+        data = text(b"x") * PARSE_AHEAD + frame(PING, b"?", masked=False) + text(b"a") + frame(PING, b"!", masked=False)
+        for timeout in (None, 10):
+            self.make(data)
+            items = [self.take(timeout) for _ in range(PARSE_AHEAD + 3)]
+            self.assertEqual(items[PARSE_AHEAD:], [Note("control", b"?"), "a", Note("control", b"!")])
+
+    def test_only_the_main_thread_reads_in_steps_which_is_set_once(self) -> None:
+        self.make(text(b"a"), text(b"b"), text(b"c"))
+        with mock.patch.object(self.transport, "step_reads") as step_reads:
+            self.assertEqual(in_thread(self.take), "a")
+            step_reads.assert_not_called()
+            self.assertEqual([self.take(), self.take()], ["b", "c"])
+            step_reads.assert_called_once_with()
 
     def test_it_is_behind_while_it_has_not_come_to_the_end_of_what_was_received(self) -> None:
         receiver = self.make(frame(PING, b"?", masked=False) + text(b"a"))
@@ -219,6 +282,12 @@ class Alone(unittest.TestCase):
         with watched, mock.patch("sync_ws.protocol.frame_reader._AT_ONCE", 1):
             self.assertEqual(receiver.read(), "a")
         self.assertEqual((seen, receiver.behind), ([True], False))
+        receiver = self.make(frame(PING, b"?", masked=False), early=text(b"a")[:2])
+        self.assertFalse(receiver.behind)  # nobody is at work
+        receiver = self.make(frame(PING, b"?", masked=False))
+        with mock.patch.object(receiver, "_on_control", side_effect=lambda control: seen.append(receiver.behind)):
+            self.assertTrue(receiver.tend())
+        self.assertEqual(seen, [True, False])  # that was the last
 
     def test_a_batch_is_written_before_it_waits(self) -> None:
         for timeout in (None, 10):
@@ -264,6 +333,24 @@ class Alone(unittest.TestCase):
         self.assertTrue(receiver.tend())
         self.assertEqual((len(self.inbox), len(self.transport.arrivals)), (1, 1))  # too many bytes, now
 
+    def test_tending_ends_with_the_connection(self) -> None:
+        receiver = self.make(b"")
+        self.assertTrue(receiver.tend() and receiver.tend())
+        self.assertEqual(self.lost, [None])
+        receiver = self.make(frame(CLOSE, b"\x03\xe9", masked=False), text(b"after it"))
+        self.assertTrue(receiver.tend() and receiver.tend())
+        self.assertEqual((len(self.transport.arrivals), len(self.controls)), (1, 1))
+
+    def test_who_interrupted_the_tending_in_its_own_thread_is_told_so(self) -> None:
+        receiver, seen = self.make(frame(PING, b"?", masked=False)), list[bool]()
+
+        def on_control(control: Control) -> None:
+            self.assertRaises(ConcurrentReceive, receiver.read, 0)
+            seen.append(receiver.tend())
+
+        with mock.patch.object(receiver, "_on_control", side_effect=on_control):
+            self.assertEqual((receiver.tend(), seen), (True, [False]))
+
     def test_tending_finds_out_that_it_broke(self) -> None:
         error = ConnectionResetError()
         receiver = self.make(error)
@@ -280,6 +367,7 @@ class Alone(unittest.TestCase):
         self.assertEqual((taken, tended), ([], False))
         self.assertEqual(receiver.take_notes(), [Note("control", b"1")])
         self.assertEqual((receiver.take_notes(), list(self.inbox)), ([], ["a", Note("control", b"2")]))
+        self.assertTrue(in_thread(receiver.tend))  # nobody else does any more
 
     def test_discarding_drops_messages_and_keeps_notes_and_what_waited_before(self) -> None:
         receiver = self.make(text(b"early"))
@@ -318,24 +406,30 @@ class Alone(unittest.TestCase):
         self.assertEqual(len(self.transport.waits), 2)
 
     def test_a_forked_child_does_not_wait_for_a_thread_that_it_has_not(self) -> None:
-        receiver = self.make(text(b"a"))
-        holding, leave = threading.Event(), threading.Event()
+        receiver = self.make(frame(PING, masked=False))
+        reading, leave = threading.Event(), threading.Event()
 
-        def hold() -> None:
-            with receiver.lock:
-                holding.set()
+        def hold(control: Control) -> None:
+            with Receiver._turn:
+                reading.set()
                 leave.wait(10)
+            raise ConnectionAbortedError
 
-        holder = threading.Thread(target=hold)
-        holder.start()
-        holding.wait(10)
+        with mock.patch.object(receiver, "_on_control", side_effect=hold):
+            holder = Outcome(receiver.tend)  # in the parent
+            holder.start()
+            reading.wait(10)
         receiver.forget_in_child()
-        self.assertEqual(receiver.read(), "a")
+        self.transport.arrivals.append(text(b"a"))
+        self.assertEqual((receiver.read(), receiver.interrupted), ("a", False))
+        self.assertTrue(Receiver._turn.acquire(blocking=False))
+        Receiver._turn.release()
+        self.assertTrue(holder.is_alive())
         leave.set()
         join(holder)
 
     def test_a_forked_child_takes_nothing_that_came_for_its_parent(self) -> None:
-        receiver = self.make(text(b"a") + text(b"b") + text(b"c")[:3], text(b"d"))
+        receiver = self.make(text(b"a") * (PARSE_AHEAD + 9), text(b"d"))
         receiver.read()
         self.inbox.kept = "not handed on yet"
         receiver.forget_in_child()

@@ -27,6 +27,7 @@ class FakeTransport:
     def __init__(self, *arrivals: bytes | Exception, takes: tuple[int | Exception | None, ...] = ()) -> None:
         self.arrivals = list(arrivals)
         self.takes = list(takes)
+        self.asked: list[int] = []  # how many bytes each read was to bring at most
         self.sent = bytearray()
         self.writes: list[tuple[str, int]] = []  # which way each write went, and how many bytes it was offered
         self.on_write: Callable[[], object] | None = None  # called in the middle of each write
@@ -57,6 +58,7 @@ class FakeTransport:
         return False
 
     def _take(self, size: int, patient: bool = True) -> bytes:
+        self.asked.append(size)
         if not self.arrivals:
             if patient:
                 raise AssertionError("a read that would wait for ever")
