@@ -415,6 +415,7 @@ class Alone(unittest.TestCase):
                 leave.wait(10)
             raise ConnectionAbortedError
 
+        self.addCleanup(leave.set)
         with mock.patch.object(receiver, "_on_control", side_effect=hold):
             holder = Outcome(receiver.tend)  # in the parent
             holder.start()

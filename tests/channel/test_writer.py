@@ -17,15 +17,13 @@ from unittest import mock
 from sync_ws.channel.frame_log import FrameLog
 from sync_ws.channel.frame_queue import FrameQueue
 from sync_ws.channel.writer import BATCH_BYTES, Writer
-from sync_ws.endings import Reason
 from sync_ws.errors import ConnectionClosed, SendTimeout
 from sync_ws.messages import Opcode
 from sync_ws.net.transport import Transport
 from sync_ws.protocol.deflate import Deflate, Negotiation
 from sync_ws.testing import wait_until
-from tests.support.fake_transport import FakeTransport
-from tests.support.wire import Frame, join, read_frames
-from tests.support.writer_case import KB, WriterTestCase
+from tests.support.wire import Frame, join
+from tests.support.writer_case import KB, LoneWriterTestCase, WriterTestCase
 
 CONT, TEXT, BINARY = Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY
 
@@ -312,35 +310,8 @@ class Posting(WriterTestCase):
         self.assertEqual(self.end.pending(), [])
 
 
-class Alone(unittest.TestCase):
-    """A writer over a transport without a socket, whose every write can be interrupted."""
-
-    def make(self, *takes: int | Exception | None, deflate: bool = False, **options: Any) -> Writer:
-        self.transport = FakeTransport(takes=takes)
-        self.broken: list[tuple[str, BaseException | None]] = []
-        limits: dict[str, Any] = {"send_timeout": 10.0, "max_queued": 64, "max_queued_bytes": KB * KB, **options}
-        return Writer(
-            self.transport,
-            masked=False,
-            deflate=Deflate(Negotiation()) if deflate else None,
-            closed_error=lambda: ConnectionClosed(Reason("not open")),
-            on_broken=lambda text, error: self.broken.append((text, error)),
-            **limits,
-        )
-
-    def sent(self) -> list[Frame]:
-        frames, rest = read_frames(bytes(self.transport.sent), masked=False)
-        self.assertEqual(rest, b"")
-        return frames
-
-    def interrupt(self, act: Callable[[], object]) -> None:
-        """Do it in the middle of the next write, once, as a signal's handler would."""
-
-        def once() -> None:
-            self.transport.on_write = None
-            act()
-
-        self.transport.on_write = once
+class Alone(LoneWriterTestCase):
+    """Without a socket, and interrupted in the middle of its writes."""
 
     def test_pieces_are_the_fragments_of_one_message(self) -> None:
         writer = self.make()
@@ -475,6 +446,8 @@ class Alone(unittest.TestCase):
             self.assertRaises(SendTimeout, writer.send, "text")
         self.assertEqual((now, bytes(self.transport.sent)), (50.0 + 9 * 5, b"\x81\x04te"))
         self.assertEqual([error for _, error in self.broken], [None])
+        self.assertTrue(writer.flush())
+        self.assertEqual(len(self.transport.sent), 4)  # what was said to have failed is not delivered after all
 
     def test_a_sender_that_is_given_up_by_another_a_moment_earlier_is_told_the_same(self) -> None:
         for passes, expected in ((11, SendTimeout), (0, ConnectionClosed)):
@@ -517,7 +490,8 @@ class Alone(unittest.TestCase):
     def test_a_sender_whose_bytes_go_at_the_last_moment_is_not_given_up(self) -> None:
         clock = [50.0]
         writer = self.make(None, None)
-        give_up = writer._give_up_at
+        give_up, told = writer._give_up_at, mock.Mock()
+        writer.on_queued = told
 
         def late(seen: int) -> int:
             writer._queue.flush()  # as another thread would, before this one has the lock
@@ -532,6 +506,7 @@ class Alone(unittest.TestCase):
         with mock.patch.object(writer, "_give_up_at", late), time, waiting:
             writer.send("x")
         self.assertEqual((self.sent(), self.broken), ([Frame(TEXT, b"x")], []))
+        told.assert_not_called()
 
     def test_every_frame_is_logged_where_it_is_wanted(self) -> None:
         logger = logging.getLogger("sync_ws.test")
@@ -558,16 +533,17 @@ class Alone(unittest.TestCase):
         writer, holding, leave = self.make(), threading.Event(), threading.Event()
 
         def hold() -> None:
-            with writer._lock:
-                holding.set()
-                leave.wait(10)
+            holding.set()
+            leave.wait(10)
 
-        holder = threading.Thread(target=hold)
+        self.transport.on_write = hold
+        holder = threading.Thread(target=writer.post, args=(TEXT, b"from the parent"))
+        self.addCleanup(leave.set)
         holder.start()
         holding.wait(10)
         writer.forget_in_child()
         self.assertRaises(ConnectionClosed, writer.send, "from the child")
-        self.assertEqual((self.transport.closed, self.sent()), (True, []))
+        self.assertEqual((self.transport.closed, self.sent(), holder.is_alive()), (True, [], True))
         leave.set()
         join(holder)
 

@@ -1,4 +1,4 @@
-"""A writer on one end of a socket pair, whose other end is the test's.
+"""A writer on one end of a socket pair, whose other end is the test's; and one without a socket.
 
 Threading: a case belongs to its test's thread.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import unittest
 from collections.abc import Callable
 from typing import Any
 
@@ -18,9 +19,10 @@ from sync_ws.messages import Opcode
 from sync_ws.net.transport import PlainTransport
 from sync_ws.protocol.deflate import Deflate, Negotiation
 from sync_ws.testing import LedgerTestCase
-from tests.support.wire import End, join
+from tests.support.fake_transport import FakeTransport
+from tests.support.wire import End, Frame, join, read_frames
 
-__all__ = ["KB", "WriterTestCase"]
+__all__ = ["KB", "LoneWriterTestCase", "WriterTestCase"]
 
 KB = 1024
 
@@ -74,3 +76,35 @@ class WriterTestCase(LedgerTestCase):
         while writer.post(Opcode.BINARY, bytes(KB)) and not writer.queued[0]:
             pass
         self.assertEqual(writer.queued[0], 1)
+
+
+class LoneWriterTestCase(unittest.TestCase):
+    """A writer over a transport without a socket, whose every write can be interrupted."""
+
+    def make(self, *takes: int | Exception | None, deflate: bool = False, **options: Any) -> Writer:
+        self.transport = FakeTransport(takes=takes)
+        self.broken: list[tuple[str, BaseException | None]] = []
+        limits: dict[str, Any] = {"send_timeout": 10.0, "max_queued": 64, "max_queued_bytes": KB * KB, **options}
+        return Writer(
+            self.transport,
+            masked=False,
+            deflate=Deflate(Negotiation()) if deflate else None,
+            closed_error=lambda: ConnectionClosed(Reason("not open")),
+            on_broken=lambda text, error: self.broken.append((text, error)),
+            **limits,
+        )
+
+    def sent(self) -> list[Frame]:
+        """What is in the kernel, which has to be whole frames."""
+        frames, rest = read_frames(bytes(self.transport.sent), masked=False)
+        self.assertEqual(rest, b"")
+        return frames
+
+    def interrupt(self, act: Callable[[], object]) -> None:
+        """Do it in the middle of the next write, once, as a signal's handler would."""
+
+        def once() -> None:
+            self.transport.on_write = None
+            act()
+
+        self.transport.on_write = once
