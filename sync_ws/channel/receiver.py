@@ -340,7 +340,10 @@ class Receiver:
             before = len(self._inbox)
             if self._held is not None:
                 self._last_word()
-            elif not ((self._controls or reader.buffered or reader.fresh) and self._parse()):
+            elif self._controls:  # left by a borrower; their notes go in front of what waited, which stays
+                self._take_all()
+                continue
+            elif not ((reader.buffered or reader.fresh) and self._parse()):
                 self._writer.flush()
                 try:
                     self._receive(Deadline(min(0.1, deadline.remaining() or 0.0)))

@@ -16,6 +16,7 @@ from sync_ws.channel.receiver import HOLD, LARGE_READ, PARSE_AHEAD, SMALL_READ, 
 from sync_ws.channel.writer import Writer
 from sync_ws.endings import Reason
 from sync_ws.errors import ConcurrentReceive, ConnectionClosed
+from sync_ws.interrupts import STEP
 from sync_ws.messages import Opcode
 from sync_ws.protocol.closing import Closing
 from sync_ws.protocol.frames import Control
@@ -128,7 +129,8 @@ class Alone(unittest.TestCase):
 
         def on_control(control: Control) -> None:
             self.assertRaises(ConcurrentReceive, receiver.read, 0)
-            receiver.discard_until_end(Deadline(10))
+            receiver.discard_until_end(deadline := Deadline(10))
+            self.assertFalse(deadline.passed)
             seen.append((receiver.interrupted, receiver.tend()))
 
         with mock.patch.object(receiver, "_on_control", side_effect=on_control):
@@ -231,13 +233,18 @@ class Alone(unittest.TestCase):
             self.assertEqual([self.take(timeout), self.take(timeout)], ["a" + "b" * 998 + "c", "next"])
 
     def test_who_borrows_the_reading_side_leaves_controls_for_which_there_is_no_time(self) -> None:
-        receiver = self.make(text(b"a") + frame(PING, b"?", masked=False) * 50 + text(b"b"))
-        with mock.patch("sync_ws.timing.time.monotonic", side_effect=itertools.count(50.0, TEND / 10)):
-            self.assertTrue(receiver.tend())
-        self.assertTrue(0 < len(self.controls) < 20, len(self.controls))
-        items = [self.take(0) for _ in range(52)]
-        self.assertEqual(items, ["a", *[Note("control", b"?")] * 50, "b"])
-        self.assertEqual(len(self.controls), 50)
+        pings = [b"%d" % number for number in range(50)]
+        for discard in (False, True):
+            data = text(b"a") + b"".join(frame(PING, ping, masked=False) for ping in pings) + text(b"b")
+            receiver = self.make(data, b"")
+            with mock.patch("sync_ws.timing.time.monotonic", side_effect=itertools.count(50.0, TEND / 10)):
+                self.assertTrue(receiver.tend())
+            self.assertTrue(0 < len(self.controls) < 20, len(self.controls))
+            if discard:
+                receiver.discard_until_end(Deadline(10))
+            items = [self.take(0) for _ in range(52)]
+            self.assertEqual(items, ["a", *[Note("control", ping) for ping in pings], "b"])
+            self.assertEqual(len(self.controls), 50)
 
     def test_readers_of_floods_take_turns_and_who_borrows_waits_for_nobody(self) -> None:
         flood = frame(PONG, masked=False) * 600 + text(b"a")
@@ -266,6 +273,9 @@ class Alone(unittest.TestCase):
             self.make(data)
             items = [self.take(timeout) for _ in range(PARSE_AHEAD + 3)]
             self.assertEqual(items[PARSE_AHEAD:], [Note("control", b"?"), "a", Note("control", b"!")])
+            self.make(frame(PING, b"1", masked=False) + text(b"a"), frame(PING, b"2", masked=False) + text(b"b"))
+            items = [self.take(timeout) for _ in range(4)]
+            self.assertEqual(items, [Note("control", b"1"), "a", Note("control", b"2"), "b"])
 
     def test_only_the_main_thread_reads_in_steps_which_is_set_once(self) -> None:
         self.make(text(b"a"), text(b"b"), text(b"c"))
@@ -319,7 +329,9 @@ class Alone(unittest.TestCase):
         receiver = self.make(text(b"a") + last)
         receiver.tend()
         self.assertEqual((self.take(), self.controls), ("a", []))
-        self.assertRaises(ConnectionClosed, receiver.read)
+        for _ in range(2):
+            self.assertRaises(ConnectionClosed, receiver.read)
+            self.assertEqual(len(self.controls), 1)
         receiver = self.make(text(b"a") + last)
         receiver.tend()
         receiver.discard_until_end(Deadline(10))
@@ -349,7 +361,7 @@ class Alone(unittest.TestCase):
             seen.append(receiver.tend())
 
         with mock.patch.object(receiver, "_on_control", side_effect=on_control):
-            self.assertEqual((receiver.tend(), seen), (True, [False]))
+            self.assertEqual((receiver.tend(), seen, self.lost), (True, [False], []))
 
     def test_tending_finds_out_that_it_broke(self) -> None:
         error = ConnectionResetError()
@@ -388,6 +400,44 @@ class Alone(unittest.TestCase):
         receiver.discard_until_end(Deadline(10))
         self.assertEqual(self.lost, [error])
 
+    def test_discarding_begins_with_what_was_received_and_writes_what_is_queued(self) -> None:
+        self.make(early=frame(CLOSE, b"\x03\xe8", masked=False))
+        self.receiver.discard_until_end(Deadline(1))
+        self.assertEqual([control.opcode for control in self.controls], [CLOSE])
+        self.make(b"")
+        self.transport.takes.append(None)
+        self.assertTrue(self.writer.finish(b""))
+        self.receiver.discard_until_end(Deadline(10))
+        self.assertEqual((self.writer.queued, len(self.transport.sent)), ((0, 0), 6))
+
+    def test_discarding_waits_in_steps_for_each_of_which_more_may_be_written(self) -> None:
+        self.make()
+        with mock.patch("sync_ws.timing.time.monotonic", side_effect=itertools.count(50.0, 0.01)):
+            self.receiver.discard_until_end(Deadline(0.5))
+        for wait in self.transport.waits[:3]:
+            self.assertTrue(0.05 < (wait or 0.0) <= 0.1, wait)
+
+    def test_who_waits_for_the_one_that_reads_says_how_long(self) -> None:
+        waits: list[float] = []
+
+        def acquire(blocking: bool, timeout: float) -> bool:
+            self.assertTrue(blocking)
+            waits.append(timeout)
+            if len(waits) == 2:
+                self.closing.end(Reason("by the one that reads"))
+            return False
+
+        for patience, least, most in ((10, STEP, STEP), (None, STEP, STEP), (0.4, 0.1, 0.4)):
+            receiver = self.make()
+            receiver.lock = mock.Mock(acquire=acquire)
+            receiver.discard_until_end(Deadline(patience))
+            self.assertTrue(len(waits) == 2 and least <= waits[0] <= most, waits)
+            waits.clear()
+        for patience, least, most in ((10, 9, 10), (0, 0, 0)):
+            receiver.wait_for_end_of_stream(Deadline(patience))
+            self.assertTrue(len(waits) == 1 and least <= waits[0] <= most, waits)
+            waits.clear()
+
     def test_who_waits_for_the_one_that_reads_waits_no_longer_than_it_may(self) -> None:
         receiver = self.make(text(b"a"))
         with receiver.lock:
@@ -404,6 +454,14 @@ class Alone(unittest.TestCase):
         receiver = self.make(text(b"late"))
         receiver.wait_for_end_of_stream(Deadline(10))  # nothing more comes: wait_readable says so after its time
         self.assertEqual(len(self.transport.waits), 2)
+        self.assertTrue(in_thread(receiver.tend))  # nobody reads any more
+        receiver = self.make(BlockingIOError(), text(b"behind half a TLS record"), b"")
+        receiver.wait_for_end_of_stream(Deadline(10))
+        self.assertEqual(self.transport.arrivals, [b""])
+        receiver = self.make(*[b"?"] * 100)
+        with mock.patch("sync_ws.timing.time.monotonic", side_effect=itertools.count(50.0, 0.01)):
+            receiver.wait_for_end_of_stream(Deadline(0.3))
+        self.assertTrue(0 < len(self.transport.arrivals) < 100)  # it goes on without end, but not for us
 
     def test_a_forked_child_does_not_wait_for_a_thread_that_it_has_not(self) -> None:
         receiver = self.make(frame(PING, masked=False))

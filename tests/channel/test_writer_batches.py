@@ -57,6 +57,14 @@ class Gathering(LoneWriterTestCase):
             wait.assert_called_once()
         self.assertEqual(writer.queued, (0, 0))
 
+    def test_nobody_waits_for_what_whoever_was_told_has_written(self) -> None:
+        writer = self.make(None)
+        writer.on_queued = lambda: self.assertTrue(writer.flush())
+        with mock.patch.object(self.transport, "wait_writable") as wait, writer.batch():
+            writer.send("gathered")
+        wait.assert_not_called()
+        self.assertEqual(self.sent(), [Frame(TEXT, b"gathered")])
+
     def test_a_message_for_a_batch_is_refused_at_once_when_none_may_follow(self) -> None:
         writer = self.make()
         writer.finish(b"")
@@ -68,21 +76,17 @@ class Outliving(LoneWriterTestCase):
     """A batch that is to be written over the next connection, should this one end."""
 
     def gathered(self, writer: Writer, outlives: bool = True) -> list[bytes]:
-        """Gather three messages of 5 bytes on the wire, and write them in vain: what is gathered then."""
+        """Gather three messages of 5, 7 and 5 bytes on the wire, and write them in vain: what is gathered then."""
         batch = Batch(writer.batches, lambda: None, outlives)
         with batch:
-            for data in ("one", "two", "six"):
+            for data in ("one", "three", "six"):
                 writer.send(data)
             self.assertRaises(ConnectionClosed, writer.write_batch)
             return [payload for _, payload in batch.items]
 
     def test_what_was_not_written_as_a_whole_stays_gathered(self) -> None:
-        for taken, left in (
-            (4, [b"one", b"two", b"six"]),
-            (5, [b"two", b"six"]),
-            (9, [b"two", b"six"]),
-            (10, [b"six"]),
-        ):
+        one, three, six = b"one", b"three", b"six"
+        for taken, left in ((4, [one, three, six]), (5, [three, six]), (11, [three, six]), (12, [six]), (16, [six])):
             for outlives in (True, False):
                 for before in (False, True):
                     writer = self.make(*[None] * before, *([3] * before), taken, ConnectionResetError())
@@ -104,7 +108,7 @@ class Outliving(LoneWriterTestCase):
     def test_it_gathers_on_when_the_connection_has_ended(self) -> None:
         writer = self.make()
         writer.finish(b"")
-        self.assertEqual(self.gathered(writer), [b"one", b"two", b"six"])
+        self.assertEqual(self.gathered(writer), [b"one", b"three", b"six"])
 
 
 class Large(LoneWriterTestCase):
@@ -123,6 +127,11 @@ class Large(LoneWriterTestCase):
         writer = self.make(10, 4000, None, 1)
         writer.send(bytes(LARGE))
         self.assertEqual((self.sent(), writer.queued), ([Frame(BINARY, bytes(LARGE))], (0, 0)))
+
+    def test_a_large_message_is_cut_where_a_frame_may_not_be_so_long(self) -> None:
+        writer = self.make(max_frame=LARGE)
+        writer.send(bytes(LARGE + 1))
+        self.assertEqual(self.sent(), [Frame(BINARY, bytes(LARGE), fin=False), Frame(CONT, bytes(1))])
 
     def test_a_message_of_very_many_pieces_goes_out_in_as_many_frames(self) -> None:
         writer = self.make()

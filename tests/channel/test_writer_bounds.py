@@ -120,6 +120,8 @@ class Posting(LoneWriterTestCase):
         self.assertTrue(writer.flush())
         self.assertTrue(writer.post(TEXT, b"x") and writer.finish(b""))
         self.assertFalse(writer.post(TEXT, b"x") or writer.finish(b""))
+        writer.fail()
+        writer.close_transport()
         told.assert_called_once_with()
 
     def test_what_is_left_of_a_flush_that_an_interrupt_asked_for_is_told(self) -> None:
