@@ -196,7 +196,7 @@ class Receiver:
                 for count in self._transport.receiving_into(room):
                     reader.present += count
                     reader.missing -= count
-                    break
+                    break  # there is but one
             self._received_into(count)
 
     def _receive_now(self, room_for: int = PARSE_AHEAD, budget: int = PARSE_AHEAD_BYTES) -> bool:
@@ -205,14 +205,14 @@ class Receiver:
         try:
             if reader.missing < DIRECT_READ:
                 for reader.fresh in self._transport.receiving_now(self._read_size):
-                    break
+                    break  # there is but one
                 self._received(self._read_size, room_for, budget)
             else:
                 with reader.vacancy() as room:
                     for count in self._transport.receiving_into_now(room):
                         reader.present += count
                         reader.missing -= count
-                        break
+                        break  # there is but one
                 self._received_into(count)
         except NOT_NOW:
             return False
@@ -266,7 +266,7 @@ class Receiver:
             finally:
                 if taken:
                     Receiver._turn.release()
-        return False
+        return False  # never: there is one ``taken``
 
     def tend(self) -> bool:
         """Borrow the reading side if nobody is using it: take what is there, answer what the library answers.
@@ -281,7 +281,7 @@ class Receiver:
                 return self._borrowed(self._tend, Deadline(TEND))
             finally:
                 self.lock.release()
-        return False
+        return False  # never: there is one ``taken``
 
     def _borrowed(self, act: Callable[[Deadline], None], deadline: Deadline) -> bool:
         """With lock held: do it, unless it is this thread's own interrupted frame that is reading: False then."""
@@ -327,7 +327,7 @@ class Receiver:
         while self._closing.reason is None and not deadline.passed:
             for taken in map(self.lock.acquire, (True,), (_patience(deadline),)):
                 if not taken:
-                    break
+                    break  # and look again
                 try:
                     if not self._borrowed(self._discard, deadline):
                         return
@@ -342,7 +342,7 @@ class Receiver:
                 self._last_word()
             elif self._controls:  # left by a borrower; their notes go in front of what waited, which stays
                 self._take_all()
-                continue
+                before = len(self._inbox)
             elif not ((reader.buffered or reader.fresh) and self._parse()):
                 self._writer.flush()
                 try:
@@ -350,7 +350,6 @@ class Receiver:
                 except TimeoutError as exc:
                     if exc.errno is not None:
                         raise
-                    continue
             self._inbox.drop_messages(before)
 
     def wait_for_end_of_stream(self, deadline: Deadline) -> None:

@@ -242,6 +242,7 @@ class Alone(unittest.TestCase):
             self.assertTrue(0 < len(self.controls) < 20, len(self.controls))
             if discard:
                 receiver.discard_until_end(Deadline(10))
+                self.assertEqual((len(self.controls), self.lost), (50, [None]))
             items = [self.take(0) for _ in range(52)]
             self.assertEqual(items, ["a", *[Note("control", ping) for ping in pings], "b"])
             self.assertEqual(len(self.controls), 50)
