@@ -57,6 +57,13 @@ class Gathering(LoneWriterTestCase):
             wait.assert_called_once()
         self.assertEqual(writer.queued, (0, 0))
 
+    def test_who_does_not_wait_for_a_batch_is_told_all_the_same_that_it_was_refused(self) -> None:
+        writer = self.make()
+        with writer.batch():
+            writer.send("gathered")
+            writer.finish(b"")
+            self.assertRaises(ConnectionClosed, writer.write_batch, wait=False)
+
     def test_nobody_waits_for_what_whoever_was_told_has_written(self) -> None:
         writer = self.make(None)
         writer.on_queued = lambda: self.assertTrue(writer.flush())
