@@ -17,6 +17,11 @@ class Delays(unittest.TestCase):
         self.assertEqual([policy.cap(n) for n in range(1, 9)], [0.5, 1, 2, 4, 8, 16, 32, 60])
         self.assertEqual(policy.cap(100), 60)
 
+    def test_the_defaults_are_those_of_the_readme(self) -> None:
+        self.assertEqual([Backoff().cap(n) for n in (1, 2, 7, 8)], [0.5, 1, 32, 60])
+        self.assertEqual(Backoff().stable, 60)
+        self.assertTrue(Backoff().jitter)
+
     def test_full_jitter_draws_from_zero_to_the_cap(self) -> None:
         random.seed(5)
         policy = Backoff(first=1, maximum=8)
@@ -36,6 +41,8 @@ class Delays(unittest.TestCase):
         self.assertEqual({policy.delay(n) for n in range(1, 50)}, {10.0})
         self.assertIsNone(Backoff.of(None))
         self.assertIs(Backoff.of(policy), policy)
+        # it does not grow, so there is nothing that a short connection may not start anew
+        self.assertEqual((policy.factor, policy.stable), (1, 0))
 
     def test_no_attempt_number_overflows(self) -> None:
         for policy in (Backoff(), Backoff(factor=1e10), Backoff(factor=1.5, first=1e-3), Backoff(factor=math.inf)):
@@ -91,13 +98,17 @@ class Bounds(unittest.TestCase):
         for arguments in bad:
             with self.subTest(arguments), self.assertRaises(ValueError):
                 Backoff(**arguments)
-        wrong: list[dict[str, Any]] = [{"first": "1"}, {"maximum": None}, {"first": True}, {"attempts": 1.5}]
+        wrong: list[dict[str, Any]] = [
+            {"first": "1"}, {"maximum": None}, {"first": True}, {"attempts": 1.5}, {"factor": True}, {"factor": "2"},
+            {"factor": None}, {"jitter": 1}, {"jitter": "no"}, {"stable": "60"},
+        ]  # fmt: skip
         for arguments in wrong:
-            with self.subTest(arguments), self.assertRaises(TypeError):
+            (name,) = arguments
+            with self.subTest(arguments), self.assertRaisesRegex(TypeError, rf"^Backoff\.{name} is "):
                 Backoff(**arguments)
         not_seconds: list[Any] = [True, "10", [1]]
         for value in not_seconds:
-            with self.subTest(value), self.assertRaises(TypeError):
+            with self.subTest(value), self.assertRaisesRegex(TypeError, r"a sync_ws\.Backoff, a number .* or None, not"):
                 Backoff.of(value)
         with self.assertRaises(ValueError):
             Backoff.of(0)
