@@ -119,9 +119,9 @@ class Line:
             if self._phase is ClientState.IDLE:  # there is no thread that would say so
                 self._become(ClientState.CLOSED)
                 self._final = CLOSED_BY_US
+                self.closing = True
             else:
                 self._become(ClientState.CLOSING)
-            self.closing = True
             return self._dial, self.reading_channel, self.monitor
 
     def reconnect(self) -> tuple[Dial | None, Channel | None]:
@@ -299,7 +299,7 @@ class Line:
                 if not may_wait:
                     raise self._outbox.full(", and the client's own thread does not wait for room")
             deadline = deadline or Deadline(self._send_timeout)
-            if not self._waiters.wait(lambda: self._no_need_to_wait(size, count, tried_channel), deadline):
+            if not self._waiters.wait(lambda: self._no_need_to_wait(size, count), deadline):
                 raise self._outbox.full(f", and there was no room within {self._send_timeout:g} s")
         if first_dropped:
             log.warning("not connected, and the queue is full: the oldest messages are dropped from now on")
@@ -309,14 +309,9 @@ class Line:
         channel = self.sending_channel
         return channel is not None and channel is not tried_channel
 
-    def _no_need_to_wait(self, size: int, count: int, tried_channel: Channel | None) -> bool:
-        return (
-            self.closing
-            or self._over
-            or self._final is not None
-            or self._other_than(tried_channel)
-            or not self._outbox.may_block(size, count)
-        )
+    def _no_need_to_wait(self, size: int, count: int) -> bool:
+        """There is room, as there is once a new connection may be sent over, or there never will be any."""
+        return self.closing or self._final is not None or not self._outbox.may_block(size, count)
 
     def take_left(self, ended_channel: Channel | None, deadline: Deadline, may_wait: bool) -> Message | Note | None:
         """Something received from an earlier connection than the present; None when there is one to read from, other

@@ -108,7 +108,10 @@ class Bounds(unittest.TestCase):
                 Backoff(**arguments)
         not_seconds: list[Any] = [True, "10", [1]]
         for value in not_seconds:
-            with self.subTest(value), self.assertRaisesRegex(TypeError, r"a sync_ws\.Backoff, a number .* or None, not"):
+            with (
+                self.subTest(value),
+                self.assertRaisesRegex(TypeError, r"a sync_ws\.Backoff, .* or None, not"),
+            ):
                 Backoff.of(value)
         with self.assertRaises(ValueError):
             Backoff.of(0)

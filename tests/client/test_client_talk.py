@@ -9,7 +9,15 @@ from typing import Any
 from unittest import mock
 
 from sync_ws import (
-    Backoff, Client, ClientState, Close, ConcurrentReceive, ConnectionClosed, HandshakeError, Heartbeat, NotConnected,
+    Backoff,
+    Client,
+    ClientState,
+    Close,
+    ConcurrentReceive,
+    ConnectionClosed,
+    HandshakeError,
+    Heartbeat,
+    NotConnected,
     Offline,
 )  # fmt: skip
 from sync_ws.channel.limits import Limits
@@ -172,7 +180,7 @@ class InTheMiddleTest(ReconnectTestCase):
                     client = self.client(server.url, heartbeat=30).open(SOON)
                     line = client._line
                     assert line.reading_channel is not None and line.monitor is not None
-                    locks = {"line": line, "monitor": line.monitor}
+                    locks: dict[str, Any] = {"line": line, "monitor": line.monitor}
                     lock = locks[part]._lock if part in locks else line.reading_channel._state_lock
                     self.closed_under(lock, client)
 
@@ -198,9 +206,9 @@ class InTheMiddleTest(ReconnectTestCase):
             self.assertIs(client.state, ClientState.CLOSED)
             start()
 
-        with mock.patch.object(client._thread, "start", close_and_start), self.within():
-            with self.assertRaisesRegex(HandshakeError, "closed by us"):
-                client.open()
+        refused = self.assertRaisesRegex(HandshakeError, "closed by us")
+        with mock.patch.object(client._thread, "start", close_and_start), self.within(), refused:
+            client.open()
         self.assertEqual((client.state, recorder.names, client._line.url), (ClientState.CLOSED, [], None))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from unittest import mock
 
 from sync_ws import interrupts
+from sync_ws.channel.batch import Batch
 from sync_ws.channel.inbox import MAX_NOTES, Note
 from sync_ws.channel.limits import Limits
 from sync_ws.client.address import parse_url
@@ -20,7 +21,7 @@ from sync_ws.client.state import ClientState
 from sync_ws.endings import Close, Reason
 from sync_ws.errors import ConnectionClosed, NotConnected, QueueFull
 from sync_ws.interrupts import Flag
-from sync_ws.testing import LedgerTestCase
+from sync_ws.testing import LedgerTestCase, wait_until
 from sync_ws.timing import Deadline
 from tests.support.client_case import SOON, GuardedLine
 from tests.support.wire import join
@@ -106,6 +107,29 @@ class LifeTest(LineTestCase):
         with self.assertRaisesRegex(RuntimeError, "from waiting to open"):
             line.opened(channel(), None, None)
 
+    def test_it_knows_whether_somebody_waits_for_its_beginning(self) -> None:
+        self.assertFalse(self.line().awaited)
+        self.assertFalse(self.begun().awaited)
+        line = self.line()
+        line.begin(awaited=True)
+        self.assertTrue(line.awaited)
+
+    def test_one_that_never_began_says_why_it_is_over(self) -> None:
+        line = self.line()
+        line.close()
+        self.assertIs(line.reason, CLOSED_BY_US)
+        self.assertTrue(CLOSED_BY_US.by_us)
+
+    def test_nothing_is_left_of_it_when_it_is_over(self) -> None:
+        used = channel()
+        line = self.opened(used)
+        line.over(LOST)
+        self.assertIsNone(line.sending_channel)
+        line = self.begun()
+        line.dialling(mock.Mock())
+        line.over(LOST)
+        self.assertEqual(line.close(), (None, None, None))
+
     def test_it_begins_once(self) -> None:
         line = self.begun()
         with self.assertRaisesRegex(RuntimeError, "opened once; this one is connecting"):
@@ -126,6 +150,12 @@ class LifeTest(LineTestCase):
         line.over(CLOSED_BY_US)
         line.close()
         self.assertIs(line.state, ClientState.CLOSED)
+
+    def test_what_was_not_closed_goes_on(self) -> None:
+        line = self.begun()
+        self.assertTrue(line.attempt())
+        self.assertTrue(line.begin_waiting())
+        self.assertTrue(line.attempt())
 
     def test_close_finds_what_is_under_way(self) -> None:
         line = self.begun()
@@ -267,6 +297,12 @@ class AskedTest(LineTestCase):
         with self.assertRaisesRegex(ConnectionClosed, "lost"):
             line.reconnect()
 
+    def test_an_end_that_asks_nobody(self) -> None:
+        line = self.begun()
+        line.reconnect()
+        self.assertTrue(line.finish(LOST))
+        self.assertIs(line.reason, LOST)
+
     def test_close_has_the_last_word(self) -> None:
         line = self.begun()
         line.reconnect()
@@ -333,6 +369,20 @@ class OfflineTest(LineTestCase):
         line.drop_first_queued()
         self.assertTrue(line.put_offline("two", None))
 
+    def test_who_finds_the_room_taken_waits_no_longer_in_all(self) -> None:
+        line, deadlines = GuardedLine(LIMITS, Offline(1, 100, "block")), list[Deadline]()
+        line.begin()
+        line.put_offline("one", None)
+
+        def wait(settled: Callable[[], object], deadline: Deadline) -> bool:
+            deadlines.append(deadline)
+            return len(deadlines) < 3  # twice somebody else was faster, and then it is too late
+
+        with mock.patch.object(line._waiters, "wait", wait), self.assertRaisesRegex(QueueFull, "no room within 10 s"):
+            line.put_offline("two", None)
+        self.assertEqual(deadlines, [deadlines[0]] * 3)
+        self.assertLessEqual(deadlines[0].remaining() or 0.0, LIMITS.send_timeout)
+
     def test_raise_mode_says_what_the_trouble_is(self) -> None:
         line = self.begun(None)
         with self.assertRaisesRegex(NotConnected, "the first attempt is under way"):
@@ -368,6 +418,53 @@ class OfflineTest(LineTestCase):
             errors.append(caught.exception)
         self.assertEqual((errors[0].sent, errors[0].received), (Close(1000), Close(1001)))
         self.assertIsNot(errors[0], errors[1])
+
+
+class BatchTest(LineTestCase):
+    """What a thread gathered: queued as a whole, or still gathered, or given up as a whole."""
+
+    def gathered(self, line: Line, *texts: str) -> Batch:
+        batch = Batch(line.batches, lambda: None, outlives=True)
+        for text in texts:
+            batch.add(1, text.encode())
+        return batch
+
+    def test_it_is_queued(self) -> None:
+        line = self.begun()
+        batch = self.gathered(line, "1", "2")
+        self.assertIs(line.put_batch_offline(batch, None), True)
+        self.assertEqual((batch.items, line.take_undelivered()), ([], ("1", "2")))
+
+    def test_it_stays_gathered_for_a_new_connection(self) -> None:
+        line = self.opened(channel())
+        batch = self.gathered(line, "1", "2")
+        items, size = list(batch.items), batch.size
+        self.assertIs(line.put_batch_offline(batch, None), False)
+        self.assertEqual((batch.items, batch.size, line.take_undelivered()), (items, size, ()))
+
+    def test_it_is_given_up_where_there_is_no_room(self) -> None:
+        line = self.begun()
+        line.put_offline("0", None)
+        batch = self.gathered(line, "1", "2", "3")
+        with self.assertRaises(QueueFull):
+            line.put_batch_offline(batch, None)
+        self.assertEqual((batch.items, line.take_undelivered()), ([], ("0",)))
+
+    def test_it_waits_for_room_unless_it_may_not(self) -> None:
+        line, used = GuardedLine(Limits(send_timeout=0.01), Offline(2, 100, "block")), channel()
+        line.begin()
+        line.put_offline("0", None)
+        with self.assertRaisesRegex(QueueFull, "own thread does not wait"):
+            line.put_batch_offline(self.gathered(line, "1", "2"), None, may_wait=False)
+        with self.assertRaisesRegex(QueueFull, "no room within"):
+            line.put_batch_offline(self.gathered(line, "1", "2"), None)
+        line.next_queued(used)
+        line.drop_first_queued()
+        self.assertTrue(line.put_batch_offline(self.gathered(line, "1", "2"), None))
+
+    def test_each_line_has_its_own(self) -> None:
+        self.assertIsNot(self.line().batches, self.line().batches)
+        self.assertIsNone(self.line().batches.mine())
 
 
 class LeftTest(LineTestCase):
@@ -441,27 +538,28 @@ class WaitingTest(LineTestCase):
         patch.start()
         self.addCleanup(patch.stop)
 
-    def woken(self, wait: Callable[[], object], change: Callable[[], object]) -> object:
-        """What ``wait`` returns when ``change`` comes while it waits, or just before."""
+    def woken(self, line: Line, wait: Callable[[], object], change: Callable[[], object]) -> object:
+        """What ``wait`` returns when ``change`` comes while it waits."""
         results: list[object] = []
-        thread = threading.Thread(target=lambda: results.append(wait()))
+        thread = threading.Thread(target=lambda: results.append(wait()), daemon=True)
         thread.start()
+        wait_until(lambda: line._waiters._waiting)
         change()
-        join(thread)
+        join(thread, timeout=SOON)
         return results[0]
 
     def test_for_the_connection(self) -> None:
         used, line = channel(), self.begun()
         line.opened(used, None, None)
-        self.assertTrue(self.woken(lambda: line.await_open(NEVER), lambda: line.next_queued(used)))
+        self.assertTrue(self.woken(line, lambda: line.await_open(NEVER), lambda: line.next_queued(used)))
         line = self.begun()
         self.assertFalse(line.await_open(Deadline(0.01)))
-        self.assertTrue(self.woken(lambda: line.await_open(NEVER), line.close))
+        self.assertTrue(self.woken(line, lambda: line.await_open(NEVER), line.close))
 
     def test_for_the_end(self) -> None:
         line = self.begun()
         line.close()
-        self.assertTrue(self.woken(lambda: line.await_closed(NEVER), lambda: line.over(LOST)))
+        self.assertTrue(self.woken(line, lambda: line.await_closed(NEVER), lambda: line.over(LOST)))
         self.assertFalse(self.begun().await_closed(Deadline(0.01)))
 
     def test_for_the_next_attempt(self) -> None:
@@ -472,8 +570,8 @@ class WaitingTest(LineTestCase):
             line.wake()
 
         self.assertTrue(line.await_due(due, Deadline(0.01)))
-        self.assertTrue(self.woken(lambda: line.await_due(due, NEVER), time_is_up))
-        self.assertFalse(self.woken(lambda: line.await_due(Flag(), NEVER), line.close))
+        self.assertTrue(self.woken(line, lambda: line.await_due(due, NEVER), time_is_up))
+        self.assertFalse(self.woken(line, lambda: line.await_due(Flag(), NEVER), line.close))
 
     def test_for_the_end_of_a_channel(self) -> None:
         line, used = self.begun(), channel()
@@ -482,7 +580,7 @@ class WaitingTest(LineTestCase):
             used.reason = LOST
             line.wake()
 
-        self.woken(lambda: line.await_end(used, NEVER), end)
+        self.woken(line, lambda: line.await_end(used, NEVER), end)
         line.await_end(used, NEVER)  # it has ended: not at all
 
     def test_for_room_in_the_queue(self) -> None:
@@ -513,11 +611,31 @@ class WaitingTest(LineTestCase):
         for change, outcome in changes:
             line = full()
             with self.subTest(outcome):
-                self.assertIs(self.woken(partial(put, line), partial(change, line)), outcome)
+                self.assertIs(self.woken(line, partial(put, line), partial(change, line)), outcome)
 
     def test_for_reconnect_while_it_waits_for_the_next_attempt(self) -> None:
         line = self.begun()
-        self.assertTrue(self.woken(lambda: line.await_due(Flag(), NEVER), line.reconnect))
+        self.assertTrue(self.woken(line, lambda: line.await_due(Flag(), NEVER), line.reconnect))
+
+    def test_for_another_connection_than_the_one_that_has_ended(self) -> None:
+        used = channel()
+        line = self.opened(used)
+        used.reason = LOST
+        again: Callable[[], object] = partial(line.take_left, used, NEVER, True)
+        self.assertIsNone(self.woken(line, again, partial(line.ended, used)))
+
+    def test_for_the_word_that_there_will_be_no_other(self) -> None:
+        for end in (Line.finish, Line.over):
+            line = self.begun()
+            with self.subTest(end.__name__):
+                outcome = self.woken(line, partial(self.left, line), partial(end, line, LOST))
+                self.assertIs(outcome, LOST)
+
+    def left(self, line: Line) -> object:
+        try:
+            return line.take_left(None, NEVER, True)
+        except ConnectionClosed as exc:
+            return exc.reason
 
     def test_for_something_to_receive(self) -> None:
         line = self.begun()

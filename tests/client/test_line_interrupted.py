@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import itertools
-import threading
+import os
 import unittest
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,36 +17,44 @@ from sync_ws.channel.inbox import Note
 from sync_ws.client import line as line_module
 from sync_ws.client.line import CLOSED_BY_US, Line
 from sync_ws.client.state import ClientState
-from sync_ws.errors import ConnectionClosed
+from sync_ws.errors import ConnectionClosed, NotConnected
 from sync_ws.interrupts import Flag
 from sync_ws.timing import Deadline
 from tests.client.test_line import LOST, NOW, LineTestCase, channel
-from tests.support.client_case import SOON
+from tests.support.held import held_elsewhere
 from tests.support.interrupt import Interrupt
-from tests.support.wire import join
+from tests.support.wire import fork
 
 
 class ForkTest(LineTestCase):
     def test_in_a_child_it_is_over_though_another_thread_of_the_parent_held_the_lock(self) -> None:
-        line, held, release = self.begun(), threading.Event(), threading.Event()
+        line = self.begun()
         line.dialling(mock.Mock())
-
-        def hold() -> None:
-            with line._lock:
-                held.set()
-                release.wait(SOON)
-
-        thread = threading.Thread(target=hold)
-        thread.start()
-        self.addCleanup(join, thread)
-        self.addCleanup(release.set)
-        self.assertTrue(held.wait(SOON))
-        line._forget_in_child()
+        with held_elsewhere(line._lock):
+            line._forget_in_child()
         self.assertIs(line.state, ClientState.CLOSED)
         self.assertEqual(line.close(), (None, None, None))
         with self.assertRaisesRegex(ConnectionClosed, "parent"):
             line.put_offline("x", None)
         self.assertTrue(line.await_closed(NOW))
+
+    def test_what_came_and_what_may_be_written_are_the_parents(self) -> None:
+        line = self.opened(channel())
+        line.inbox.append("one")
+        line._forget_in_child()
+        self.assertEqual((line.close(), line.sending_channel), ((None, None, None), None))
+        with self.assertRaisesRegex(ConnectionClosed, "parent"):
+            line.take_left(None, NOW, True)
+
+    @unittest.skipUnless(hasattr(os, "fork"), "no fork here")
+    def test_a_child_is_told_of_every_line(self) -> None:
+        line = self.begun()
+        with held_elsewhere(line._lock):
+            child = fork()
+            if not child:
+                os._exit(line.state is ClientState.CLOSED and not line.attempt())
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 1)
+        self.assertIs(line.state, ClientState.CONNECTING)
 
     def test_what_never_began_begins_in_the_child(self) -> None:
         line = self.line()
@@ -176,6 +185,33 @@ class InterruptedTest(LineTestCase):
         for prepare, method in methods:
             with self.subTest(getattr(method, "__name__", "")):
                 self.interrupt(prepare, method, self.no_error)
+
+    def test_a_handler_that_raises_leaves_it_as_it_was_or_closed(self) -> None:
+        class Raised(Exception):
+            pass
+
+        def strike() -> None:
+            raise Raised
+
+        seen: set[ClientState] = set()
+        for number in itertools.count(1):
+            line = self.line()
+            with Interrupt(line_module, number, strike, signals_only=True) as interrupt:
+                try:
+                    line.close()
+                except Raised:
+                    pass
+            if not interrupt.came:
+                break
+            seen.add(line.state)
+            expected = NotConnected if line.state is ClientState.IDLE else ConnectionClosed
+            for call in (partial(line.put_offline, "x", None), partial(line.take_left, None, NOW, True)):
+                with self.subTest(number), self.assertRaises(expected):
+                    call()
+            self.assertIs(line.await_open(NOW), line.state is ClientState.CLOSED)
+            line.close()
+            self.assertIs(line.state, ClientState.CLOSED)
+        self.assertEqual(seen, {ClientState.IDLE, ClientState.CLOSED})
 
     def test_it_is_known_to_whom_it_happens(self) -> None:
         line, held = self.begun(), list[bool]()
