@@ -49,6 +49,16 @@ class DefaultsTest(unittest.TestCase):
                 Client("ws://a.test/", max_frame=bad)  # type: ignore[arg-type]
 
 
+class SendTest(ReconnectTestCase):
+    def test_no_pieces_are_no_message(self) -> None:
+        with serving(echo) as server, self.client(server.url) as client:
+            for nothing in ([], iter(())):
+                client.send(nothing)
+            client.send(iter(["a", "b"]))
+            self.assertEqual(client.recv(SOON), "ab")
+            self.assertEqual(client.stats()["messages_sent"], 1)
+
+
 class PingTest(ReconnectTestCase):
     def test_it_takes_some_time(self) -> None:
         with serving(echo) as server:
