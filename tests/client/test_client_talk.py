@@ -20,13 +20,15 @@ from sync_ws import (
     NotConnected,
     Offline,
 )  # fmt: skip
+from sync_ws.channel.channel import Channel
 from sync_ws.channel.limits import Limits
 from sync_ws.checks import FOREVER
-from sync_ws.testing import free_port, serving, wait_until
+from sync_ws.testing import ManualClock, free_port, serving, wait_until
 from sync_ws.timing import SYSTEM_CLOCK
 from tests.support.client_case import SOON, ReconnectTestCase, echo, obey, silent
 from tests.support.recorder import Recorder
 from tests.support.scripted import ScriptedServer, Wire
+from tests.support.wire import join
 
 MUCH = 30.0  # seconds, which no test has
 
@@ -52,8 +54,8 @@ class DefaultsTest(unittest.TestCase):
 class SendTest(ReconnectTestCase):
     def test_no_pieces_are_no_message(self) -> None:
         with serving(echo) as server, self.client(server.url) as client:
-            for nothing in ([], iter(())):
-                client.send(nothing)
+            client.send([])
+            client.send(iter(()))
             client.send(iter(["a", "b"]))
             self.assertEqual(client.recv(SOON), "ab")
             self.assertEqual(client.stats()["messages_sent"], 1)
@@ -170,6 +172,55 @@ class TimeTest(ReconnectTestCase):
             with self.assertRaises(ConnectionClosed) as caught:
                 client.recv(0)
             self.assertEqual(caught.exception.received, Close(1000, "late"))
+
+    def test_no_heartbeat_is_due_once_close_has_begun(self) -> None:
+        asked, answer, clock = threading.Event(), threading.Event(), ManualClock()
+
+        def script(wire: Wire) -> None:
+            wire.switch()
+            wire.read_close()
+            asked.set()
+            answer.wait(SOON)
+            wire.send_frame(8, b"\x03\xe8")
+
+        with ScriptedServer(script) as server:
+            client = self.client(server.url(), heartbeat=30, clock=clock, close_timeout=SOON).open(SOON)
+            self.wait_for_timers(clock, 30)
+            closer = threading.Thread(target=client.close)
+            closer.start()
+            self.assertTrue(asked.wait(SOON))
+            self.assertEqual(clock.pending, [])
+            answer.set()
+            join(closer)
+
+    def test_close_keeps_a_part_of_its_timeout_for_the_clients_thread(self) -> None:
+        spied = mock.patch.object(Channel, "close", autospec=True, side_effect=Channel.close)
+        with serving(echo) as server, spied as spy:
+            for timeout in (8.0, 0.04, 0.0):
+                self.client(server.url).open(SOON).close(timeout=timeout)
+        much, little, none = (call.args[3] for call in spy.call_args_list)
+        self.assertAlmostEqual(much, 7.75, delta=0.5)
+        self.assertTrue(0.0 <= little < 0.04)
+        self.assertEqual(none, 0.0)
+
+    def test_a_close_timeout_longer_than_any_wait_is_no_trap(self) -> None:
+        with serving(echo) as server, self.within():
+            client = self.client(server.url, close_timeout=1e300).open(SOON)
+            client.close()
+            self.assertIs(client.state, ClientState.CLOSED)
+
+
+class NoThreadTest(ReconnectTestCase):
+    def test_why_it_never_began_is_known(self) -> None:
+        client = self.client("ws://a.test/")
+        error = RuntimeError("can't start new thread")
+        with mock.patch("threading.Thread.start", side_effect=error), self.assertRaises(RuntimeError) as caught:
+            client.open()
+        self.assertIs(caught.exception, error)
+        assert client.reason is not None
+        self.assertEqual((client.reason.text, client.reason.error), (str(error), error))
+        with self.assertRaisesRegex(ConnectionClosed, "can't start"):
+            client.send("x")
 
 
 class InTheMiddleTest(ReconnectTestCase):

@@ -119,6 +119,8 @@ class LifeTest(LineTestCase):
         line.close()
         self.assertIs(line.reason, CLOSED_BY_US)
         self.assertTrue(CLOSED_BY_US.by_us)
+        self.assertTrue(line.closing)  # who was about to begin looks at this
+        self.assertFalse(line.attempt())
 
     def test_nothing_is_left_of_it_when_it_is_over(self) -> None:
         used = channel()
