@@ -163,7 +163,7 @@ class Client(Conversation):
             patience = deadline.remaining() or 0.0
             # a part of it is for the client's thread, which tidies up behind a handshake that was given up
             channel.close(code, reason, patience - min(0.25, patience / 4))
-            if not channel.ended or channel.interrupted:
+            if channel.interrupted:
                 return  # a signal's handler, and the frame that it interrupted has to go on first
         if (monitor is not None and monitor.held_here) or (dial is not None and dial.held_here):
             return  # likewise

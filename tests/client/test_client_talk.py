@@ -23,6 +23,7 @@ from sync_ws import (
 from sync_ws.channel.channel import Channel
 from sync_ws.channel.limits import Limits
 from sync_ws.checks import FOREVER
+from sync_ws.endings import Reason
 from sync_ws.testing import ManualClock, free_port, serving, wait_until
 from sync_ws.timing import SYSTEM_CLOCK
 from tests.support.client_case import SOON, ReconnectTestCase, echo, obey, silent
@@ -244,6 +245,18 @@ class InTheMiddleTest(ReconnectTestCase):
                     locks: dict[str, Any] = {"line": line, "monitor": line.monitor}
                     lock = locks[part]._lock if part in locks else line.reading_channel._state_lock
                     self.closed_under(lock, client)
+
+    def test_in_a_channel_that_has_ended(self) -> None:
+        with serving(echo) as server:
+            client = self.client(server.url, reconnect=60).open(SOON)
+            channel = client._line.reading_channel
+            assert channel is not None
+            with channel._state_lock, self.within():
+                channel.abort(Reason("cut", 1006))
+                self.assertTrue(channel.ended)
+                client.close(timeout=MUCH)
+            client.close(timeout=MUCH)
+            self.assertFalse(client._thread.is_alive())
 
     def test_in_the_waking_of_a_dial(self) -> None:
         with ScriptedServer(Wire.wait_for_end) as server:

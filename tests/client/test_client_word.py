@@ -51,6 +51,15 @@ class WordTest(ReconnectTestCase):
                     client.reconnect(code, reason)
             self.assertEqual((client.state, recorder.names), (ClientState.OPEN, ["open"]))
 
+    def test_without_a_connection_it_is_refused_too(self) -> None:
+        client = self.client(f"ws://127.0.0.1:{free_port()}/", reconnect=60).open(0)
+        self.wait_for_state(client, ClientState.WAITING)
+        wrong: tuple[tuple[type[Exception], Any], ...] = ((ValueError, 1005), (TypeError, "1000"), (TypeError, True))
+        for error, code in wrong:
+            with self.subTest(code), self.assertRaises(error):
+                client.reconnect(code)
+        self.assertEqual((client.state, client.stats()["attempts_failed"]), (ClientState.WAITING, 1))
+
     def test_while_open_it_says_goodbye_and_is_back_without_a_delay(self) -> None:
         for messages in (False, True):
             closes: list[tuple[int, bytes]] = []
