@@ -174,7 +174,7 @@ class TimeTest(ReconnectTestCase):
                 client.recv(0)
             self.assertEqual(caught.exception.received, Close(1000, "late"))
 
-    def test_no_heartbeat_is_due_once_close_has_begun(self) -> None:
+    def test_while_it_closes_no_heartbeat_is_due_and_a_sender_sees_our_close_frame(self) -> None:
         asked, answer, clock = threading.Event(), threading.Event(), ManualClock()
 
         def script(wire: Wire) -> None:
@@ -191,6 +191,9 @@ class TimeTest(ReconnectTestCase):
             closer.start()
             self.assertTrue(asked.wait(SOON))
             self.assertEqual(clock.pending, [])
+            with self.assertRaises(ConnectionClosed) as caught:
+                client.send("x")
+            self.assertEqual(caught.exception.sent, Close(1000))
             answer.set()
             join(closer)
 
@@ -204,6 +207,28 @@ class TimeTest(ReconnectTestCase):
         self.assertTrue(0.0 <= little < 0.04)
         self.assertEqual(none, 0.0)
 
+    def test_close_waits_for_the_clients_thread_to_its_last_instruction(self) -> None:
+        with serving(echo) as server:
+            client = self.client(server.url).open(SOON)
+            pause = threading.Event().wait
+            client.on("close", lambda event: pause(0.1))
+            gone = client._thread.gone.set
+
+            def slowly() -> None:
+                gone()
+                pause(0.1)
+
+            with mock.patch.object(client._thread.gone, "set", slowly):
+                client.close(timeout=MUCH)
+            self.assertFalse(client._thread.is_alive())
+
+    def test_and_not_only_for_a_last_moment(self) -> None:
+        with serving(echo) as server, mock.patch("sync_ws.client.client.LAST_MOMENT", 0.01):
+            client = self.client(server.url).open(SOON)
+            client.on("close", lambda event: threading.Event().wait(0.2))
+            client.close(timeout=MUCH)
+            self.assertTrue(client._thread.gone.is_set())
+
     def test_a_close_timeout_longer_than_any_wait_is_no_trap(self) -> None:
         with serving(echo) as server, self.within():
             client = self.client(server.url, close_timeout=1e300).open(SOON)
@@ -212,6 +237,14 @@ class TimeTest(ReconnectTestCase):
 
 
 class NoThreadTest(ReconnectTestCase):
+    def test_there_is_nobody_to_wait_for(self) -> None:
+        client = self.client("ws://a.test/")
+        with self.within():
+            client.close(timeout=MUCH)
+        self.assertIs(client.state, ClientState.CLOSED)
+        with self.within():
+            self.assertTrue(client.run_forever().by_us)
+
     def test_why_it_never_began_is_known(self) -> None:
         client = self.client("ws://a.test/")
         error = RuntimeError("can't start new thread")
