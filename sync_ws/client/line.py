@@ -333,7 +333,7 @@ class Line:
                 raise TimeoutError("no message within the timeout")
 
     def _something_left(self, ended_channel: Channel | None) -> bool:
-        return bool(self.reading_channel is not ended_channel or self.inbox or self._final or self._over)
+        return bool(self.reading_channel is not ended_channel or self.inbox or self._final)
 
     def _take_first_left(self) -> Message | Note | None:
         """With _lock held.  What is taken is kept in the inbox, lest an interrupt lose it."""

@@ -7,13 +7,14 @@ import threading
 import unittest
 from typing import Any
 
-from sync_ws import Client, ClientState, Connection, ConnectionClosed, NotConnected, Offline, QueueFull
+from sync_ws import Client, ClientState, Close, Connection, ConnectionClosed, NotConnected, Offline, QueueFull
 from sync_ws.channel.writer import BATCH_BYTES
 from sync_ws.endings import Reason
 from sync_ws.testing import free_port, serving, wait_until
 from tests.support.client_case import SOON, ReconnectTestCase, obey
 from tests.support.recorder import Recorder
-from tests.support.scripted import ScriptedServer
+from tests.support.scripted import ScriptedServer, Wire
+from tests.support.wire import join
 
 
 def cut(client: Client) -> None:
@@ -170,6 +171,49 @@ class DisconnectTest(ReconnectTestCase):
             client.open(SOON).send("burst")
             self.assertEqual(recorder.wait_for("close").undelivered, ())
         self.assertEqual(len(raised), 1)
+
+    def test_what_is_left_when_close_has_begun_is_told_with_our_close_frame(self) -> None:
+        asked, answer = threading.Event(), threading.Event()
+
+        def script(wire: Wire) -> None:
+            wire.switch()
+            wire.read_close()
+            asked.set()
+            answer.wait(SOON)
+            wire.send_frame(8, b"\x03\xe8")
+
+        with ScriptedServer(script) as server:
+            client = self.client(server.url(), close_timeout=SOON).open(SOON)
+            closer = threading.Thread(target=client.close)
+            with self.assertRaises(ConnectionClosed) as caught, client.batch():
+                client.send("never")
+                closer.start()
+                self.assertTrue(asked.wait(SOON))
+            answer.set()
+            join(closer)
+        self.assertEqual(caught.exception.sent, Close(1000))
+
+    def test_what_was_given_up_inside_the_block_is_not_tried_again(self) -> None:
+        raised: list[str] = []
+        with serving(self.collect) as server:
+            client = self.client(server.url, reconnect=0.01)
+
+            def greet(event: object) -> None:
+                with client.batch():
+                    client.send("hello")
+                    client.send("world")
+                    if not raised:
+                        cut(client)
+                        try:
+                            client.recv(0)  # before it waits it writes
+                        except ConnectionClosed as exc:
+                            raised.append(str(exc))
+
+            client.on("open", greet)
+            recorder = Recorder(client)
+            client.open(0)
+            wait_until(lambda: len(self.got) == 2)
+        self.assertEqual((self.got, len(raised), recorder.of("error")), (["hello", "world"], 1, []))
 
     def test_a_greeting_that_a_disconnect_met_is_not_sent_after_the_next_one(self) -> None:
         raised: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import unittest
@@ -61,6 +62,24 @@ class SendTest(ReconnectTestCase):
             self.assertEqual(client.recv(SOON), "ab")
             self.assertEqual(client.stats()["messages_sent"], 1)
 
+    def test_not_even_a_greeting_goes_out_once_close_has_begun(self) -> None:
+        raised: list[str] = []
+        with ScriptedServer(obey) as server:
+            client = self.client(server.url())
+
+            def greet(event: object) -> None:
+                client._line.close()  # another thread has come so far
+                try:
+                    client.send("late")
+                except ConnectionClosed as exc:
+                    raised.append(str(exc))
+
+            client.on("open", greet)
+            client.open(0)
+            wait_until(lambda: raised)
+            client.close()
+        self.assertEqual((raised, client.stats()["messages_sent"]), (["closed by us"], 0))
+
 
 class PingTest(ReconnectTestCase):
     def test_it_takes_some_time(self) -> None:
@@ -71,6 +90,12 @@ class PingTest(ReconnectTestCase):
             client = self.client(mute.url()).open(SOON)
             with self.within(), self.assertRaises(TimeoutError):
                 client.ping(0.05)
+
+    def test_it_has_ten_seconds_unless_it_is_told(self) -> None:
+        with serving(echo) as server, mock.patch.object(Channel, "ping", return_value=0.5) as ping:
+            client = self.client(server.url).open(SOON)
+            self.assertEqual((client.ping(), client.ping(2)), (0.5, 0.5))
+        self.assertEqual(ping.call_args_list, [mock.call(10.0), mock.call(2)])
 
     def test_without_a_connection(self) -> None:
         client = self.client(f"ws://127.0.0.1:{free_port()}/", reconnect=60)
@@ -101,16 +126,18 @@ class SubscriptionTest(ReconnectTestCase):
             client = self.client(server.url())
 
             def more(message: object) -> None:
+                self.assertEqual(got, [])  # called once
                 got.append(message)
                 while len(got) < 3:
                     got.append(client.recv(SOON))
 
             client.on("message", more)
+            recorder = Recorder(client)
             client.open(SOON).send("burst")
             wait_until(lambda: len(got) == 3)
             with self.assertRaises(ConcurrentReceive):
                 client.recv(0)
-        self.assertEqual(got, ["m0", "m1", "m2"])
+        self.assertEqual((got, recorder.of("error")), (["m0", "m1", "m2"], []))
 
     def test_recv_in_an_event_function_does_not_wait_for_a_connection(self) -> None:
         raised: list[str] = []
@@ -136,8 +163,17 @@ class TimeTest(ReconnectTestCase):
             for timeout in (-1.0, 0.0, 0):
                 with self.within(), self.assertRaises(TimeoutError):
                     client.recv(timeout)
-            client.send("x")
-            self.assertEqual(client.recv(FOREVER), "x")
+            wrong: tuple[tuple[type[Exception], Any], ...] = (
+                (TypeError, "5"),
+                (TypeError, True),
+                (ValueError, math.nan),
+            )
+            for error, bad in wrong:
+                with self.subTest(bad), self.assertRaisesRegex(error, "timeout"):
+                    client.recv(bad)
+            for for_ever in (FOREVER, 10**400, math.inf):
+                client.send("x")
+                self.assertEqual(client.recv(for_ever), "x")
 
     def test_the_timeout_of_recv_is_one_for_all_that_comes_meanwhile(self) -> None:
         with ScriptedServer(obey) as server:
@@ -255,6 +291,43 @@ class NoThreadTest(ReconnectTestCase):
         self.assertEqual((client.reason.text, client.reason.error), (str(error), error))
         with self.assertRaisesRegex(ConnectionClosed, "can't start"):
             client.send("x")
+
+
+class RunForeverTest(ReconnectTestCase):
+    def test_an_interrupt_closes_the_client_and_is_passed_on(self) -> None:
+        with serving(echo) as server:
+            client = self.client(server.url)
+            interrupted = mock.patch.object(client._line, "await_closed", side_effect=KeyboardInterrupt)
+            with interrupted, self.assertRaises(KeyboardInterrupt):
+                client.run_forever()
+            self.assertIs(client.state, ClientState.CLOSED)
+
+    def test_it_is_back_when_the_clients_thread_is_gone(self) -> None:
+        client = self.client(f"ws://127.0.0.1:{free_port()}/", reconnect=None)
+        gone = client._thread.gone.set
+
+        def slowly() -> None:
+            threading.Event().wait(0.1)
+            gone()
+
+        with mock.patch.object(client._thread.gone, "set", slowly):
+            self.assertIn("refused", str(client.run_forever()))
+        self.assertFalse(client._thread.is_alive())
+
+    def test_it_waits_for_a_client_that_another_thread_is_about_to_open(self) -> None:
+        client = self.client(f"ws://127.0.0.1:{free_port()}/", reconnect=None)
+        start, reasons = client._thread.start, list[Reason]()
+        runner = threading.Thread(target=lambda: reasons.append(client.run_forever()))
+
+        def start_late() -> None:
+            runner.start()
+            wait_until(lambda: client._line._waiters._waiting)
+            start()
+
+        with mock.patch.object(client._thread, "start", start_late):
+            client.open(0)
+        join(runner)
+        self.assertIn("refused", str(reasons[0]))
 
 
 class InTheMiddleTest(ReconnectTestCase):

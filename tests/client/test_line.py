@@ -122,6 +122,11 @@ class LifeTest(LineTestCase):
         self.assertTrue(line.closing)  # who was about to begin looks at this
         self.assertFalse(line.attempt())
 
+    def test_its_counters_begin_with_nothing(self) -> None:
+        stats = self.line().stats()
+        self.assertEqual({stats.pop("state"), stats.pop("rtt")}, {"idle", None})
+        self.assertEqual(set(stats.values()), {0})
+
     def test_nothing_is_left_of_it_when_it_is_over(self) -> None:
         used = channel()
         line = self.opened(used)
@@ -304,6 +309,7 @@ class AskedTest(LineTestCase):
         line.reconnect()
         self.assertTrue(line.finish(LOST))
         self.assertIs(line.reason, LOST)
+        self.assertTrue(line.await_open(NOW))  # in vain from now on
 
     def test_close_has_the_last_word(self) -> None:
         line = self.begun()
@@ -496,6 +502,16 @@ class LeftTest(LineTestCase):
         with self.assertRaises(TimeoutError):
             line.take_left(None, NOW, True)
 
+    def test_it_is_taken_also_by_who_comes_when_there_is_no_connection(self) -> None:
+        used = channel()
+        line = self.opened(used)
+        line.inbox.extend(["one"])
+        self.ending(line, used)
+        self.assertEqual([line.take_left(None, NOW, True) for _ in range(2)], ["one", "one"])  # the second: kept
+        line.inbox.kept = None
+        with self.assertRaises(TimeoutError):
+            line.take_left(None, NOW, True)
+
     def test_notes_among_them_are_told_and_not_counted(self) -> None:
         used = channel()
         line = self.opened(used)
@@ -638,6 +654,15 @@ class WaitingTest(LineTestCase):
             return line.take_left(None, NEVER, True)
         except ConnectionClosed as exc:
             return exc.reason
+
+    def test_for_what_an_ended_connection_left(self) -> None:
+        line = self.begun()
+
+        def left() -> None:
+            line.inbox.append("one")
+            line.wake()
+
+        self.assertEqual(self.woken(line, partial(line.take_left, None, NEVER, True), left), "one")
 
     def test_for_something_to_receive(self) -> None:
         line = self.begun()
