@@ -391,7 +391,7 @@ class Line:
     def never_opened(self) -> Reason | None:
         """Why it is over without a single connection, None unless it is."""
         with self._lock:
-            if self.sending_channel is not None or self._counters["opened"]:
+            if self._counters["opened"]:
                 return None
             return self._final or (CLOSED_BY_US if self.closing else None)
 
