@@ -7,73 +7,21 @@ import unittest
 from typing import Any
 from unittest import mock
 
-from sync_ws import Backoff, ClientState, Heartbeat, should_reconnect
+from sync_ws import Backoff, ClientState, Heartbeat
 from sync_ws.channel.channel import Channel
-from sync_ws.channel.limits import Limits
 from sync_ws.client.dial import Dial
-from sync_ws.client.events import EVENTS, Closed, GaveUp, Reconnecting
+from sync_ws.client.events import Closed, GaveUp, Reconnecting
 from sync_ws.client.heartbeat import HeartbeatMonitor
 from sync_ws.client.line import Line
-from sync_ws.client.options import ClientOptions
-from sync_ws.client.outbox import Offline
 from sync_ws.client.teller import Teller
 from sync_ws.client.thread import ClientThread
-from sync_ws.events import EventBus
 from sync_ws.messages import Opcode
-from sync_ws.testing import LedgerTestCase, ManualClock, free_port, wait_until
-from sync_ws.timing import SYSTEM_CLOCK, Deadline
-from tests.support.client_case import SOON, GuardedLine, obey
+from sync_ws.testing import ManualClock, free_port, wait_until
+from sync_ws.timing import Deadline
+from tests.support.client_case import SOON, obey
 from tests.support.scripted import ScriptedServer, refusing
+from tests.support.thread_case import ThreadTestCase
 from tests.support.wire import join
-
-
-class ThreadTestCase(LedgerTestCase):
-    """A thread, its line and what it has told; not yet begun."""
-
-    def make(self, url: str, *, messages: bool = False, **options: Any) -> ClientThread:
-        defaults: dict[str, Any] = {
-            "url": url, "headers": None, "subprotocols": (), "origin": None, "cookie": None, "proxy": None,
-            "ssl_context": None, "compression": False, "open_timeout": SOON, "limits": Limits(), "heartbeat": None,
-            "backoff": None, "should_reconnect": should_reconnect, "offline": Offline(), "clock": SYSTEM_CLOCK,
-        }  # fmt: skip
-        self.line: Line = GuardedLine(Limits())
-        self.thread = ClientThread(ClientOptions(**{**defaults, **options}), self.line, EventBus(EVENTS))
-        self.told: list[tuple[str, Any]] = []
-        for name in EVENTS:
-            if name != "message" or messages:
-                self.thread._bus.on(name, lambda what, name=name: self.told.append((name, what)))
-        return self.thread
-
-    def begin(self, url: str, **options: Any) -> ClientThread:
-        thread = self.make(url, **options)
-        self.line.begin()
-        thread.start()
-        self.addCleanup(self.end)
-        return thread
-
-    def end(self) -> None:
-        """As a client's close() does."""
-        dial, channel, monitor = self.line.close()
-        if monitor is not None:
-            monitor.stop()
-        if dial is not None:
-            dial.cancel()
-        if channel is not None:
-            channel.close(timeout=SOON)
-        join(self.thread)
-
-    def sending_channel(self) -> Channel:
-        """Once everybody may send over it."""
-        channel = wait_until(lambda: self.line.sending_channel)
-        assert channel is not None
-        return channel
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.told]
-
-    def wait_for(self, name: str, count: int = 1) -> None:
-        wait_until(lambda: self.names.count(name) >= count, 10.0, f"{name} number {count}")
 
 
 class LifeTest(ThreadTestCase):
