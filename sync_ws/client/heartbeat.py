@@ -186,8 +186,6 @@ class HeartbeatMonitor:
             if self._stopped.is_set():
                 return
             self._generation += 1
-            now = self._clock.monotonic()
-            self._liveness = Liveness(self._policy.interval, self._policy.timeout, now, silent_only=False)
             self._arm(self._policy.interval)
 
     def stop(self) -> None:
@@ -246,10 +244,9 @@ class HeartbeatMonitor:
             lost = self._stopped_for(now)
             verdict = self._liveness.look(now, self._received(), unread, crowded=lambda: crowded, lost=lost)
             if verdict is Verdict.DEAD:
-                self._generation += 1
                 self._timer, self._due = None, 0.0
             elif verdict is Verdict.WAIT:
-                self._arm(max(0.0, self._liveness.due - now))
+                self._arm(self._liveness.due - now)
         if verdict is Verdict.ASK:
             self._ask(generation)
         elif verdict is Verdict.DEAD:

@@ -214,10 +214,23 @@ class Beating(MonitorTestCase):
         self.clock.advance(1000)
         [(at, text)] = self.dead
         self.assertEqual((at, self.times), (33, [30]))
-        self.assertIn("3 s", text)
+        self.assertEqual(text, "no answer to a heartbeat within 3 s (a message)")
         self.assertEqual(self.clock.pending, [])
         monitor.revive()
         self.assertEqual((self.clock.pending, monitor.lost), ([], False))
+
+    def test_of_a_ping_it_says_so(self) -> None:
+        self.started(Heartbeat(30, 3, "ping"))
+        self.clock.advance(33)
+        self.assertEqual(self.dead, [(33, "no answer to a heartbeat within 3 s (a Ping)")])
+
+    def test_the_first_interval_begins_with_the_start(self) -> None:
+        self.on_send = self.answer
+        monitor = self.make()
+        self.clock.advance(20)
+        monitor.start()
+        self.clock.advance(60)
+        self.assertEqual((self.times, self.dead), ([50, 80], []))
 
     def test_any_byte_is_an_answer(self) -> None:
         self.started()
@@ -323,6 +336,18 @@ class Payloads(MonitorTestCase):
         self.clock.advance(2)
         self.assertEqual([at for at, _ in self.dead], [43])
 
+    def test_nor_is_it_where_an_answer_has_no_room(self) -> None:
+        def message() -> str:
+            self.clock._now += 10
+            return "ping"
+
+        self.crowded = True
+        self.started(Heartbeat(30, 3, "message", message=message))
+        self.clock.advance(40 + 329)
+        self.assertEqual(self.dead, [])
+        self.clock.advance(2)
+        self.assertEqual([at for at, _ in self.dead], [370])
+
     def test_one_that_was_stopped_while_the_function_took_its_time_sends_nothing(self) -> None:
         def message() -> str:
             self.monitor.stop()
@@ -349,7 +374,7 @@ class Payloads(MonitorTestCase):
         self.started(Heartbeat(30, 3, kind="ping"))
         self.clock.advance(90)
         payloads = [payload for _, payload in self.sent]
-        self.assertEqual(len(set(payloads)), 3)
+        self.assertEqual((self.opcodes, len(set(payloads))), ([Opcode.PING] * 3, 3))
         self.assertTrue(all(len(payload) <= 125 for payload in payloads))
 
     def test_the_round_trip_time_is_that_of_the_answer_to_the_last_one(self) -> None:
@@ -385,6 +410,21 @@ class Late(MonitorTestCase):
         self.clock.advance(0.2)
         self.assertEqual(len(self.dead), 1)
 
+    def test_what_the_process_computed_before_makes_no_difference(self) -> None:
+        with mock.patch.object(heartbeat.time, "process_time", return_value=1000.0):
+            self.started()
+            self.clock.advance(31)
+            self.clock.suspend(60)
+            self.assertEqual(self.dead, [])
+
+    def test_time_that_the_process_computed_is_none_that_it_was_stopped(self) -> None:
+        with mock.patch.object(heartbeat.time, "process_time", return_value=1000.0) as computed:
+            self.started()
+            self.clock.advance(31)
+            computed.return_value += 60
+            self.clock.suspend(60)
+            self.assertEqual(len(self.dead), 1)
+
     def test_an_answer_that_came_meanwhile_counts(self) -> None:
         self.started()
         self.clock.advance(31)
@@ -403,6 +443,16 @@ class Late(MonitorTestCase):
 
 
 class Lost(MonitorTestCase):
+    def test_what_was_not_started_is_not_lost(self) -> None:
+        monitor = self.make()
+        monitor.revive()
+        self.assertEqual((monitor.lost, self.clock.pending), (False, []))
+
+    def test_it_is_lost_too_on_a_machine_that_was_switched_on_just_now(self) -> None:
+        self.clock = ManualClock(0.0)
+        self.clock.fail_timers(1)
+        self.assertTrue(self.started(Heartbeat(0.5, 0.1, "ping")).lost)
+
     def test_a_start_without_a_thread_is_made_good_by_revive(self) -> None:
         self.on_send = self.answer
         monitor = self.make()
@@ -439,8 +489,10 @@ class Lost(MonitorTestCase):
                 self.started()
                 self.clock.advance(29)
                 self.clock.fail_timers(failures)
-                with self.assertLogs("sync_ws.client", "WARNING") as logs:
+                waited = mock.patch.object(self.monitor._stopped, "wait", wraps=self.monitor._stopped.wait)
+                with self.assertLogs("sync_ws.client", "WARNING") as logs, waited as wait:
                     self.clock.advance(2)
+                self.assertEqual(wait.call_args_list, [mock.call(0.02)] * failures, "between two attempts it rests")
                 self.assertEqual((len(self.sent), len(logs.records), len(self.clock.pending)), (1, 1, 1))
                 self.clock.advance(3)
                 self.assertEqual(len(self.dead), 1)
@@ -477,6 +529,20 @@ class Stopping(MonitorTestCase):
 
     def test_before_the_start_it_is_harmless(self) -> None:
         self.make().stop()
+
+    def test_whoever_interrupted_it_in_its_own_thread_can_tell(self) -> None:
+        monitor, seen = self.make(), list[bool]()
+
+        def look() -> None:
+            seen.append(monitor.held_here)
+
+        look()
+        with monitor._lock:
+            look()
+            other = threading.Thread(target=look)
+            other.start()
+            join(other)
+        self.assertEqual(seen, [False, True, False])
 
     def test_during_a_send_it_returns_at_once_and_nothing_follows(self) -> None:
         sending, go_on = threading.Event(), threading.Event()

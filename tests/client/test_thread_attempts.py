@@ -52,9 +52,9 @@ class AttemptsTestCase(ThreadTestCase):
 class StartTest(AttemptsTestCase):
     def test_who_starts_it_is_told_that_there_is_no_thread_to_be_had(self) -> None:
         thread = self.make(URL)
-        with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")):
-            with self.assertRaisesRegex(RuntimeError, "can't start new thread"):
-                thread.start()
+        failing = mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread"))
+        with failing, self.assertRaisesRegex(RuntimeError, "can't start new thread"):
+            thread.start()
         self.assertFalse(thread.is_alive())
 
     def test_it_keeps_no_program_alive(self) -> None:
@@ -344,7 +344,12 @@ class FunctionsTest(AttemptsTestCase):
 class CancelTest(AttemptsTestCase):
     def test_close_cancels_the_attempt_and_is_the_reason(self) -> None:
         dialling = threading.Event()
-        with self.failing(REFUSED, before=lambda: (dialling.set(), wait_until(lambda: self.line.closing))):
+
+        def wait_for_close() -> None:
+            dialling.set()
+            wait_until(lambda: self.line.closing)
+
+        with self.failing(REFUSED, before=wait_for_close):
             self.begin("ws://b.test/path", backoff=AT_ONCE)
             self.assertTrue(dialling.wait(5))
             self.assertEqual(self.line.url, "ws://b.test:80/path")

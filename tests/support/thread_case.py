@@ -16,15 +16,16 @@ from sync_ws.client.options import ClientOptions
 from sync_ws.client.outbox import Offline
 from sync_ws.client.thread import ClientThread
 from sync_ws.events import EventBus
-from sync_ws.testing import LedgerTestCase, wait_until
+from sync_ws.testing import wait_until
 from sync_ws.timing import SYSTEM_CLOCK
 from tests.support.client_case import SOON, GuardedLine
+from tests.support.quick import QuickTestCase
 from tests.support.wire import join
 
 __all__ = ["ThreadTestCase"]
 
 
-class ThreadTestCase(LedgerTestCase):
+class ThreadTestCase(QuickTestCase):
     """A thread, its line and what it has told; not yet begun."""
 
     def make(self, url: Any, *, messages: bool = False, **options: Any) -> ClientThread:
