@@ -8,6 +8,7 @@ import json
 import math
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -411,14 +412,14 @@ class Late(MonitorTestCase):
         self.assertEqual(len(self.dead), 1)
 
     def test_what_the_process_computed_before_makes_no_difference(self) -> None:
-        with mock.patch.object(heartbeat.time, "process_time", return_value=1000.0):
+        with mock.patch.object(time, "process_time", return_value=1000.0):
             self.started()
             self.clock.advance(31)
             self.clock.suspend(60)
             self.assertEqual(self.dead, [])
 
     def test_time_that_the_process_computed_is_none_that_it_was_stopped(self) -> None:
-        with mock.patch.object(heartbeat.time, "process_time", return_value=1000.0) as computed:
+        with mock.patch.object(time, "process_time", return_value=1000.0) as computed:
             self.started()
             self.clock.advance(31)
             computed.return_value += 60

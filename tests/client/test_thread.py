@@ -129,7 +129,7 @@ class ConnectionTest(ThreadTestCase):
             mock.patch.object(HeartbeatMonitor, "start", start),
         ):
             with mock.patch("sync_ws.client.thread.Channel", made):
-                join(self.begin(server.url(), heartbeat=Heartbeat()))
+                join(self.begin(server.url(), heartbeat=Heartbeat(), backoff=Backoff.fixed(60)))
             self.assertEqual((held, self.names), ([("abort", False)], ["close"]))
             self.assertEqual(self.line.times_opened, 0)
             held.clear()

@@ -74,6 +74,19 @@ class RowTest(ThreadTestCase):
         self.assertRegex(str(event.reason), r"^reconnect\(\) was called: .+")
         self.assertFalse([line for line in logs.output if "WARNING" in line])
 
+    def test_one_that_is_replaced_before_its_first_use_was_none(self) -> None:
+        def made(*args: Any, **options: Any) -> Channel:
+            if not self.told:
+                self.line.reconnect()
+            return Channel(*args, **options)
+
+        with ScriptedServer(obey) as server, mock.patch("sync_ws.client.thread.Channel", made):
+            self.begin(server.url(), backoff=Backoff.fixed(60))
+            self.sending_channel()
+            self.end()
+        self.assertEqual(self.names, ["reconnecting", "open", "close"])
+        self.assertEqual(str(self.events("reconnecting")[0].reason), "reconnect() was called")
+
     def test_what_the_server_and_both_agreed_on_is_told(self) -> None:
         def script(wire: Wire) -> None:
             wire.switch(headers=("Sec-WebSocket-Protocol: chat", "X-Node: n1"))
