@@ -87,6 +87,16 @@ class RowTest(ThreadTestCase):
         self.assertEqual(self.names, ["reconnecting", "open", "close"])
         self.assertEqual(str(self.events("reconnecting")[0].reason), "reconnect() was called")
 
+    def test_one_that_was_lost_while_it_was_being_closed_says_how(self) -> None:
+        with ScriptedServer(obey) as server:
+            self.begin(server.url())
+            channel = self.sending_channel()
+            self.line.close()
+            channel.abort(Reason("lost on purpose"))
+            join(self.thread)
+        self.assertEqual([str(event.reason) for event in self.events("close")], ["lost on purpose"])
+        self.assertEqual(self.names, ["open", "close"])
+
     def test_what_the_server_and_both_agreed_on_is_told(self) -> None:
         def script(wire: Wire) -> None:
             wire.switch(headers=("Sec-WebSocket-Protocol: chat", "X-Node: n1"))
@@ -125,9 +135,23 @@ class RowTest(ThreadTestCase):
                 join(thread)
         self.assertEqual(self.names, ["open", "close", "gave_up"])
         self.assertEqual(self.events("gave_up")[0].reason.code, CloseCode.GOING_AWAY)
+        self.assertEqual(self.events("close")[0].reason, self.events("gave_up")[0].reason)
         self.assertFalse(self.events("close")[0].reconnecting)
         self.assertIsNone(thread._greeting_channel)
         self.assertIn("a function ended it", logs.output[-1])
+
+    def test_where_the_function_that_is_told_of_the_end_would_end_the_program_no_delay_is_announced(self) -> None:
+        with ScriptedServer(obey) as server:
+            thread = self.make(server.url(), backoff=Backoff.fixed(60))
+            thread._bus.on("close", mock.Mock(side_effect=SystemExit(3)))
+            with self.assertLogs("sync_ws.client", "INFO") as logs:
+                self.line.begin()
+                thread.start()
+                self.sending_channel().send("drop")
+                join(thread)
+        self.assertEqual(self.names, ["open", "close", "gave_up"])
+        self.assertIn("SystemExit(3)", str(self.events("gave_up")[0].reason))
+        self.assertFalse([line for line in logs.output if "reconnecting in" in line])
 
 
 class QueueTest(ThreadTestCase):
