@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from sync_ws import Backoff, ClientState, HandshakeError, should_reconnect
+from sync_ws import Backoff, ClientState, ConnectionClosed, HandshakeError, should_reconnect
 from sync_ws.client.dial import Dial
-from sync_ws.client.events import Closed
+from sync_ws.client.events import Closed, GaveUp
 from sync_ws.client.line import CLOSED_BY_US, Line
 from sync_ws.endings import Reason
 from sync_ws.testing import ManualClock, wait_until
@@ -332,13 +332,22 @@ class FunctionsTest(AttemptsTestCase):
                 self.assertEqual(str(self.line.reason), text)
 
     def test_one_that_is_told_of_the_delay_may_end_the_program(self) -> None:
+        refused: list[bool] = []
+
+        def queue_one_more(event: GaveUp) -> None:
+            with self.assertRaises(ConnectionClosed):
+                self.line.put_offline("too late", None)
+            refused.append(True)
+
         with self.failing(REFUSED):
             thread = self.make(URL, backoff=Backoff.fixed(60))
             thread._bus.on("reconnecting", mock.Mock(side_effect=SystemExit(3)))
+            thread._bus.on("gave_up", queue_one_more)
             with self.ending("a function ended it"):
                 self.line.begin()
                 thread.start()
-        self.assertEqual(self.names, ["reconnecting", "gave_up"])
+        self.assertEqual((self.names, refused), (["reconnecting", "gave_up"], [True]))
+        self.assertEqual(self.line.reason, self.events("gave_up")[0].reason)
 
 
 class CancelTest(AttemptsTestCase):
@@ -357,6 +366,17 @@ class CancelTest(AttemptsTestCase):
             self.assertIsNotNone(dial)
             join(self.thread)
         self.assertEqual(self.told, [("close", Closed(CLOSED_BY_US))])
+
+    def test_whoever_is_told_of_the_end_may_ask_why_it_is_over(self) -> None:
+        reasons: list[Reason | None] = []
+        with self.failing(REFUSED):
+            thread = self.make(URL, backoff=Backoff.fixed(60))
+            thread._bus.on("close", lambda event: reasons.append(self.line.reason))
+            self.line.begin()
+            thread.start()
+            self.wait_for("reconnecting")
+            self.end()
+        self.assertEqual(reasons, [CLOSED_BY_US])
 
     def test_an_attempt_that_is_over_is_not_cancelled(self) -> None:
         with self.failing(REFUSED):

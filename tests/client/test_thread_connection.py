@@ -152,6 +152,7 @@ class RowTest(ThreadTestCase):
         self.assertEqual(self.names, ["open", "close", "gave_up"])
         self.assertIn("SystemExit(3)", str(self.events("gave_up")[0].reason))
         self.assertFalse([line for line in logs.output if "reconnecting in" in line])
+        self.assertIn("a function ended it", logs.output[-1])
 
 
 class QueueTest(ThreadTestCase):
