@@ -39,10 +39,10 @@ class AttemptsTestCase(ThreadTestCase):
         return mock.patch.object(Dial, "run", autospec=True, side_effect=run)
 
     @contextlib.contextmanager
-    def ending(self, said: str) -> Iterator[None]:
+    def ending(self, said: str) -> Iterator[list[str]]:
         """It is over at the end of the block, and the log says why."""
         with self.assertLogs("sync_ws.client", "INFO") as logs:
-            yield
+            yield logs.output
             join(self.thread)
         self.assertIn(said, logs.output[-1])
         self.assertTrue(self.thread.gone.is_set())
@@ -173,11 +173,12 @@ class DecisionTest(AttemptsTestCase):
 
         with self.failing(REFUSED):
             self.make(URL, backoff=AT_ONCE, should_reconnect=decide)
-            with self.ending("a function ended it"):
+            with self.ending("a function ended it") as log:
                 self.line.begin()
                 self.thread.start()
         self.assertEqual(self.names, ["gave_up"])
         self.assertEqual(str(self.events("gave_up")[0].reason), "should_reconnect raised SystemExit(3)")
+        self.assertNotIn("will keep trying", "\n".join(log))
 
     def test_reconnect_that_comes_with_the_decision_to_give_up_is_followed(self) -> None:
         def decide(reason: Reason) -> bool:
