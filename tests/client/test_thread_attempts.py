@@ -340,14 +340,14 @@ class FunctionsTest(AttemptsTestCase):
                 self.line.put_offline("too late", None)
             refused.append(True)
 
-        with self.failing(REFUSED):
+        with self.failing(REFUSED) as run:
             thread = self.make(URL, backoff=Backoff.fixed(60))
             thread._bus.on("reconnecting", mock.Mock(side_effect=SystemExit(3)))
             thread._bus.on("gave_up", queue_one_more)
             with self.ending("a function ended it"):
                 self.line.begin()
                 thread.start()
-        self.assertEqual((self.names, refused), (["reconnecting", "gave_up"], [True]))
+        self.assertEqual((run.call_count, self.names, refused), (1, ["reconnecting", "gave_up"], [True]))
         self.assertEqual(self.line.reason, self.events("gave_up")[0].reason)
 
 
