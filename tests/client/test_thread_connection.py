@@ -10,9 +10,11 @@ from unittest import mock
 
 from sync_ws import Backoff, CloseCode, HandshakeError, Heartbeat
 from sync_ws.channel.channel import Channel
+from sync_ws.channel.inbox import Note
 from sync_ws.channel.limits import Limits
 from sync_ws.channel.writer import Writer
 from sync_ws.client.dial import Dial
+from sync_ws.client.events import Error
 from sync_ws.client.line import Line
 from sync_ws.client.outbox import Offline
 from sync_ws.endings import Reason
@@ -405,6 +407,19 @@ class HeartbeatTest(ThreadTestCase):
 
 
 class HandOverTest(ThreadTestCase):
+    def test_what_it_met_at_the_very_end_is_told_before_the_end(self) -> None:
+        release = Channel.release
+
+        def met(channel: Channel) -> None:
+            self.line.put_aside(Note("error", Error(ValueError("on purpose"))))
+            release(channel)
+
+        with ScriptedServer(obey) as server, mock.patch.object(Channel, "release", met):
+            self.begin(server.url())
+            self.sending_channel().send("drop")
+            join(self.thread)
+        self.assertEqual(self.names, ["open", "error", "close", "gave_up"])
+
     def test_what_another_thread_met_in_recv_is_told_by_this_one(self) -> None:
         tellers: list[threading.Thread] = []
         with ScriptedServer(obey) as server:
