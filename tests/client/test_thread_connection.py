@@ -173,8 +173,8 @@ class QueueTest(ThreadTestCase):
             self.sending_channel().send("e")
             self.wait_for("message", 3)
             self.assertEqual(self.events("message"), ["c", "d", "e"])
+            self.assertIn("2 messages were dropped while there was no connection", logs.output[-1])
             self.end()
-        self.assertIn("2 messages were dropped while there was no connection", logs.output[-1])
         self.assertEqual(self.events("close")[-1].undelivered, ())
 
     def test_dropped_messages_are_told_of_at_an_end_too(self) -> None:
