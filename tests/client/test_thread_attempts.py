@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from sync_ws import Backoff, ClientState, ConnectionClosed, HandshakeError, should_reconnect
+from sync_ws import Backoff, ClientState, ConnectionClosed, HandshakeError, interrupts, should_reconnect
 from sync_ws.client.dial import Dial
 from sync_ws.client.events import Closed, GaveUp
 from sync_ws.client.line import CLOSED_BY_US, Line
@@ -109,6 +109,15 @@ class CountTest(AttemptsTestCase):
             self.end()
         self.assertEqual(delays, [1, 90, 4])
         self.assertEqual([event.delay for event in self.events("reconnecting")], [1, 90, 4, 8])
+
+    def test_when_the_delay_is_over_the_thread_is_woken_and_does_not_look_now_and_then(self) -> None:
+        clock = ManualClock()
+        with mock.patch.object(interrupts, "STEP", 60.0), self.failing(REFUSED):
+            self.begin(URL, backoff=Backoff.fixed(5), clock=clock)
+            clock.wait_for_timer()
+            clock.advance(5)
+            self.wait_for("reconnecting", 2)
+            self.end()
 
     def test_where_no_timer_can_be_had_the_thread_waits_itself(self) -> None:
         clock = ManualClock()

@@ -38,6 +38,16 @@ def echoing(wire: Wire) -> None:
             wire.send_frame(1, payload)
 
 
+def ponging(wire: Wire) -> None:
+    """Answer each text with the same one, and end at a Close frame."""
+    wire.switch()
+    while True:
+        opcode, payload = wire.read_frame()
+        wire.send_frame(*((8, payload) if opcode == 8 else (1, b"pong")))
+        if opcode == 8:
+            return
+
+
 class RowTest(ThreadTestCase):
     """One connection after the other."""
 
@@ -288,7 +298,7 @@ class HeartbeatTest(ThreadTestCase):
         policies = [
             (obey, Heartbeat(30, 3, "ping")),
             (echoing, Heartbeat(30, 3, "message")),
-            (echoing, Heartbeat(30, 3, "message", message="ping", answer="ping")),
+            (ponging, Heartbeat(30, 3, "message", message="ping", answer="pong")),
         ]
         for messages in (True, False):
             for script, policy in policies:
