@@ -288,7 +288,8 @@ class WordTest(ReconnectTestCase):
             client, recorder = self.opened(server.url())
             thread = threading.Thread(target=client.reconnect)
             thread.start()
-            wait_until(lambda: not client._line.sending_channel or not client._line.sending_channel.open)
+            # until its Close frame is out: what is sent before that goes out before it
+            wait_until(lambda: (channel := client._line.sending_channel) is None or not channel.writer.open)
             for number in range(5):
                 client.send(str(number))
             there.set()
