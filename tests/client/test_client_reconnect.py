@@ -295,6 +295,7 @@ class ServerComesAndGoesTest(ReconnectTestCase):
             stop.set()
             for thread in threads:
                 thread.join(SOON)
+            wait_until(lambda: client.connected and not client.stats()["queued_messages"])
             client.send("end")
             wait_until(lambda: "end" in got)
             client.close()
